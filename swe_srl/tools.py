@@ -1,0 +1,71 @@
+"""What the policy may call: names, parameters, and the words that tell the policy of them.
+
+The three tools and their parameters are those of SWE-agent and SWE-smith, so that a model trained on those
+logs feels at home. `sandboxes/guest.py` holds what they do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    name: str
+    description: str
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    name: str
+    description: str
+    parameters: tuple[Parameter, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Parameter names in the schema's order, which is the order of the canonical text."""
+        return tuple(parameter.name for parameter in self.parameters)
+
+
+BASH = Tool(
+    "bash",
+    "Run a command in bash. Directory, variables and functions persist from one command to the next.",
+    (Parameter("command", "The command.", required=True),),
+)
+
+EDITOR = Tool(
+    "str_replace_editor",
+    "View, create and edit files.",
+    (
+        Parameter("command", "One of view, create, str_replace, insert, undo_edit.", required=True),
+        Parameter("path", "Absolute path of a file or a folder.", required=True),
+        Parameter("file_text", "For create: the content of the new file."),
+        Parameter("old_str", "For str_replace: the text to replace; it must occur exactly once."),
+        Parameter("new_str", "For str_replace: the new text. For insert: the lines to insert."),
+        Parameter("insert_line", "For insert: the number of the line after which new_str goes."),
+        Parameter("view_range", "For view of a file: [first, last] line; last = -1 is the end."),
+    ),
+)
+
+SUBMIT = Tool("submit", "Say that the work is done. Its changes to the files are the answer.")
+
+TOOLS: dict[str, Tool] = {tool.name: tool for tool in (BASH, EDITOR, SUBMIT)}
+
+# Other agents' names of exactly these tools. What has no exact equivalent keeps its own name.
+ALIASES: dict[str, str] = {
+    "execute_bash": "bash",
+    "str_replace_based_edit_tool": "str_replace_editor",
+    "finish": "submit",
+}
+
+
+def describe() -> str:
+    """The tools as text for a system prompt."""
+    lines: list[str] = []
+    for tool in TOOLS.values():
+        lines.append(f"{tool.name}: {tool.description}")
+        for parameter in tool.parameters:
+            optional = "" if parameter.required else " (optional)"
+            lines.append(f"  - {parameter.name}{optional}: {parameter.description}")
+    return "\n".join(lines)

@@ -1,0 +1,209 @@
+"""The nouns of the project: frozen, slotted dataclasses, and nothing of ours imported.
+
+A dict stops at the file edge (formats, config, JSON out); inside, these flow from room to room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Shell = Literal["fresh", "persistent"]
+StageKind = Literal["sft", "srl", "rlvr"]
+
+
+# ------------------------------------------------------------------------------- what an agent did
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One tool call: what the environment consumes, and only that.
+
+    `arguments` maps a parameter's name to its text. A value that a log holds as JSON (a line number, a
+    view range) is kept as its JSON text, because text is what the policy writes: "[1, 50]".
+    """
+
+    tool: str
+    arguments: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Thought, action, and what the environment answered.
+
+    `action` is None for a turn that only talked; such a turn is never a target.
+    `observation` is None where the log holds none (a last `submit`, usually).
+    """
+
+    thought: str
+    action: Action | None
+    observation: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a trajectory was read: `line` is 1-based; 1 for a file that is one document."""
+
+    file: str
+    line: int
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLink:
+    """What the log says of its task; None where it is silent. `repository` is "owner/name" or a bare name."""
+
+    task_id: str | None = None
+    repository: str | None = None
+    base_commit: str | None = None
+    image: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How it ended. `resolved` is None where the log does not say; `patch` is the final diff."""
+
+    resolved: bool | None = None
+    exit_status: str | None = None
+    patch: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """One agent's attempt at one issue: an expert's from a log, or a policy's own rollout.
+
+    `id` is stable for the same input and unique within a store. `shell` says whether each command had a
+    fresh shell or one shell persisted. `dropped` counts, by reason, the log's turns that executed nothing.
+    """
+
+    id: str
+    issue: str
+    turns: tuple[Turn, ...]
+    provenance: Provenance
+    task: TaskLink = TaskLink()
+    outcome: Outcome = Outcome()
+    shell: Shell = "persistent"
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def acted(self) -> tuple[Turn, ...]:
+        """The turns with an action, in order: step k of the trajectory is `acted[k - 1]`."""
+        return tuple(turn for turn in self.turns if turn.action is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """(trajectory, k): one training instance. `k` counts the turns with an action from 1, as the paper does."""
+
+    trajectory: Trajectory
+    k: int
+
+    @property
+    def id(self) -> str:
+        return f"{self.trajectory.id}#{self.k}"
+
+    @property
+    def expert(self) -> Turn:
+        """The expert's k-th turn: what the policy's answer is compared with."""
+        return self.trajectory.acted[self.k - 1]
+
+    @property
+    def action(self) -> Action:
+        """The expert's k-th action."""
+        action = self.expert.action
+        assert action is not None
+        return action
+
+    @property
+    def history(self) -> tuple[Turn, ...]:
+        """The expert's turns before this one, those with an action, oldest first."""
+        return self.trajectory.acted[: self.k - 1]
+
+
+# ---------------------------------------------------------------------------- what a policy answered
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A completion as it was sampled: `ids` end with the end-of-turn id unless it was truncated.
+
+    `logps[i]` is the sampler's log-probability of `ids[i]`, under logits / T, in float32.
+    """
+
+    prompt_ids: tuple[int, ...]
+    ids: tuple[int, ...]
+    logps: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A policy's answer. `tokens` exist only where an engine sampled it: without them it cannot be trained on.
+
+    `truncated` means that `max_tokens` ended it, not the model.
+    """
+
+    text: str
+    truncated: bool = False
+    tokens: Tokens | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A reward and what it is made of. `value` None: nothing could be scored, and nothing is learnt from it.
+
+    `format_error` is the reason why the completion holds no action, else None.
+    """
+
+    value: float | None
+    parts: Mapping[str, float] = field(default_factory=dict)
+    format_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What the trainer may learn from: a completion with its tokens, and its score."""
+
+    tokens: Tokens
+    score: Score
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The samples of one prompt, from the draw with number `draw`. `key` names the prompt (a step, a task)."""
+
+    key: str
+    draw: int
+    samples: tuple[Sample, ...]
+
+
+# ----------------------------------------------------------------------------------- tasks and verdicts
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """An issue in a repository, and the tests that decide whether it is solved.
+
+    `source` names where the tree comes from: a folder, or an image. `gold_patch` is never shown to a policy.
+    """
+
+    task_id: str
+    repository: str
+    issue: str
+    source: str
+    test_command: str
+    fail_to_pass: tuple[str, ...]
+    pass_to_pass: tuple[str, ...]
+    gold_patch: str
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the hidden tests say of a patch; `resolved` is None when they could not be run, with the reason."""
+
+    task_id: str
+    resolved: bool | None
+    failed: tuple[str, ...] = ()
+    reason: str | None = None
