@@ -171,7 +171,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The samples of one prompt, from the draw with number `draw`. `key` names the prompt (a step, a task)."""
+    """The samples of one prompt, from draw number `draw`. `key` names the prompt (a step, a task)."""
 
     key: str
     draw: int
@@ -201,7 +201,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the hidden tests say of a patch; `resolved` is None when they could not be run, with the reason."""
+    """What the hidden tests say of a patch; `resolved` is None, with the reason, when they did not run."""
 
     task_id: str
     resolved: bool | None

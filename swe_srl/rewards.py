@@ -1,0 +1,82 @@
+"""How close a proposed action is to the expert's: the paper's reward (§4.2), and nothing of the thought.
+
+    r = 2M / T   M = total length of the matching blocks that difflib finds, T = sum of both lengths
+    r = −1       where the completion does not follow the format
+
+`cydifflib` computes the same floats as `difflib.SequenceMatcher(None, proposed, expert, autojunk=False)`
+an order of magnitude quicker. The ratio is not symmetric: the proposed text comes first, always.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+from cydifflib import SequenceMatcher
+
+from swe_srl.actions import canonical, parse_completion
+from swe_srl.errors import FormatError
+from swe_srl.types import Action, Score
+
+FORMAT_PENALTY = -1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A completion's text beside the expert's action: all that a step-wise reward may look at."""
+
+    text: str
+    truncated: bool
+    expert: Action
+
+
+Reward = Callable[[Attempt], Score]
+
+
+def similarity(proposed: str, expert: str) -> float:
+    """2M/T of two texts, in 0…1; 1.0 for two empty ones. Quadratic in length at worst."""
+    return float(SequenceMatcher(None, proposed, expert, autojunk=False).ratio())
+
+
+def similarity_reward(attempt: Attempt) -> Score:
+    """The paper's step reward, on canonical texts. `parts` is empty for a format error."""
+    try:
+        _, action = parse_completion(attempt.text, truncated=attempt.truncated)
+    except FormatError as error:
+        return Score(FORMAT_PENALTY, {}, error.reason)
+    value = similarity(canonical(action), canonical(attempt.expert))
+    return Score(value, {"similarity": value, "same_tool": float(action.tool == attempt.expert.tool)})
+
+
+REWARDS: dict[str, Reward] = {"similarity": similarity_reward}
+
+
+class Scorer:
+    """Scores attempts, beside the generation of the next ones when `workers` > 0.
+
+    Use as a context manager; `start` returns at once with a future when there are workers.
+    """
+
+    def __init__(self, kind: str = "similarity", workers: int = 0) -> None:
+        self._reward = REWARDS[kind]
+        self._pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn")) if workers else None
+
+    def start(self, attempts: Sequence[Attempt]) -> Future[list[Score]]:
+        if self._pool is not None:
+            return self._pool.submit(_score_all, self._reward, attempts)
+        done: Future[list[Score]] = Future()
+        done.set_result(_score_all(self._reward, attempts))
+        return done
+
+    def __enter__(self) -> Scorer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+
+def _score_all(reward: Reward, attempts: Sequence[Attempt]) -> list[Score]:
+    return [reward(attempt) for attempt in attempts]

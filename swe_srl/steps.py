@@ -1,0 +1,173 @@
+"""Trajectory → Steps: which of an expert's actions become training instances, and in which split.
+
+A step is (trajectory, k). Prompts are never written out: N steps of N growing prompts would be quadratic.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+from swe_srl.actions import is_target
+from swe_srl.tools import BASH, EDITOR
+from swe_srl.types import Action, Step, Trajectory
+
+SPLITS = ("train", "validation", "test")
+NEAR_DUPLICATE = 90.0  # rapidfuzz ratio of the issues' beginnings, 0…100
+
+
+@dataclass(frozen=True, slots=True)
+class StepFilter:
+    """Which turns become targets. `tools` empty: all of ours. `include_last=False` is the paper's N − 1."""
+
+    resolved_only: bool = False
+    tools: tuple[str, ...] = ()
+    include_last: bool = True
+
+    def refuse(self, trajectory: Trajectory) -> str | None:
+        """Why no step of this trajectory is used, or None."""
+        if self.resolved_only and trajectory.outcome.resolved is not True:
+            return "not resolved"
+        return None
+
+    def targets(self, trajectory: Trajectory, skipped: Counter[str]) -> list[int]:
+        """The ks whose action can be a target; what is left out is counted by reason in `skipped`."""
+        if reason := self.refuse(trajectory):
+            skipped[reason] += len(trajectory.acted)
+            return []
+        ks: list[int] = []
+        turns = trajectory.acted
+        for k, turn in enumerate(turns, 1):
+            action = turn.action
+            assert action is not None
+            if not is_target(action):
+                skipped[f"no tool of ours: {action.tool}"] += 1
+            elif self.tools and action.tool not in self.tools:
+                skipped["tool left out by data.tools"] += 1
+            elif k == len(turns) and not self.include_last:
+                skipped["last step left out by data.include_last"] += 1
+            else:
+                ks.append(k)
+        return ks
+
+
+class StepSet(Sequence[Step]):
+    """Steps as references into the trajectories: an entry costs two integers, whatever its prompt's length."""
+
+    def __init__(self, trajectories: Sequence[Trajectory], references: Sequence[tuple[int, int]]) -> None:
+        self.trajectories = trajectories
+        self.references = references
+
+    def __len__(self) -> int:
+        return len(self.references)
+
+    @overload
+    def __getitem__(self, index: int) -> Step: ...
+    @overload
+    def __getitem__(self, index: slice) -> StepSet: ...
+    def __getitem__(self, index: int | slice) -> Step | StepSet:
+        if isinstance(index, slice):
+            return StepSet(self.trajectories, self.references[index])
+        position, k = self.references[index]
+        return Step(self.trajectories[position], k)
+
+    def choose(self, n: int | None, seed: int) -> StepSet:
+        """At most `n` steps, the same ones for the same seed, in their own order; all of them for None."""
+        if n is None or n >= len(self):
+            return self
+        chosen = sorted(random.Random(seed).sample(range(len(self)), n))
+        return StepSet(self.trajectories, [self.references[i] for i in chosen])
+
+
+def kind(action: Action) -> str:
+    """What kind of step this is: a tool, and for bash the program, for the editor its command."""
+    if action.tool == BASH.name:
+        words = re.sub(r"^\s*cd\s+\S+\s*&&\s*", "", action.arguments.get("command", "")).split()
+        return words[0].rsplit("/", 1)[-1] if words else "bash"
+    if action.tool == EDITOR.name:
+        return f"edit:{action.arguments.get('command', '')}"
+    return action.tool
+
+
+# ------------------------------------------------------------------------------------------ splitting
+
+
+def split(
+    trajectories: Sequence[Trajectory],
+    *,
+    validation: float | Sequence[str],
+    test: float | Sequence[str],
+    seed: int = 0,
+) -> dict[str, list[int]]:
+    """Positions of the trajectories by split; a repository is never in two.
+
+    `validation` and `test` are repositories' names, or the share of trajectories to take (whole repositories,
+    in an order that depends on the seed and the names alone). Logs without a repository stand for themselves
+    with their near-duplicates (issues that begin alike); where that leaves fewer than three groups, single
+    trajectories are split, with a warning.
+    """
+    groups = _groups(trajectories)
+    order = sorted(set(groups), key=lambda group: hashlib.sha256(f"{seed}/{group}".encode()).digest())
+    sizes = Counter(groups)
+    place = dict.fromkeys(order, "train")
+    for name, wanted in (("test", test), ("validation", validation)):
+        if isinstance(wanted, int | float):
+            taken = 0
+            for group in order:
+                # a group is taken if that comes nearer to the share than stopping before it
+                if place[group] == "train" and taken + sizes[group] / 2 < wanted * len(groups):
+                    place[group], taken = name, taken + sizes[group]
+        else:
+            place.update(dict.fromkeys(wanted, name))
+    found: dict[str, list[int]] = {name: [] for name in SPLITS}
+    for position, group in enumerate(groups):
+        found[place[group]].append(position)
+    return found
+
+
+def _groups(trajectories: Sequence[Trajectory]) -> list[str]:
+    """For each trajectory, the name of the group that must stay together."""
+    names: list[str | None] = []
+    issues: dict[int, str] = {}
+    for position, trajectory in enumerate(trajectories):
+        names.append(trajectory.task.repository)
+        if names[-1] is None:
+            issues[position] = " ".join(trajectory.issue[:2000].split())[:500]
+    for position, leader in _near_duplicates(issues).items():
+        names[position] = f"issue like that of {trajectories[leader].id}"
+    groups = [name or "" for name in names]
+    if len(groups) > 1 and len(set(groups)) < 3:
+        warnings.warn(
+            f"the {len(groups)} trajectories come from {len(set(groups))} repositories or issues: split by "
+            "trajectory, so training and held-out steps may share code",
+            stacklevel=3,
+        )
+        return [trajectory.id for trajectory in trajectories]
+    return groups
+
+
+def _near_duplicates(texts: dict[int, str]) -> dict[int, int]:
+    """For each key the first key whose text is nearly its own. Compares blocks of texts, not all at once."""
+    from rapidfuzz import fuzz, process
+
+    leader: dict[int, int] = {}
+    leaders: dict[str, int] = {}
+    for key, text in texts.items():
+        if text not in leaders:
+            match = process.extractOne(text, leaders.keys(), scorer=fuzz.ratio, score_cutoff=NEAR_DUPLICATE)
+            leaders[text] = leaders[match[0]] if match else key
+        leader[key] = leaders[text]
+    return leader
+
+
+def step_set(
+    trajectories: Sequence[Trajectory], positions: Iterable[int], keep: StepFilter, skipped: Counter[str]
+) -> StepSet:
+    """The steps of the trajectories at `positions` that pass the filter, in order."""
+    return StepSet(trajectories, [(i, k) for i in positions for k in keep.targets(trajectories[i], skipped)])
