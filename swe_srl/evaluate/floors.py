@@ -1,7 +1,8 @@
 """Policies that know nothing: what every similarity is read against.
 
-Each is a function Step → Action. On real logs a fixed command on the file that was named last reaches 0.43:
-a model at 0.42 has learnt nothing. A floor's answers go through the reward as a policy's do.
+Each is a function Step → Action. On 2,311 held-out steps of a real corpus `cat` of the file that was named
+last reaches 0.53, and the best constant 0.36: a model at 0.5 has learnt nothing. A floor's answers go through
+the reward as a policy's do.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ JUDGES = 500  # training steps on which they are compared
 BEST_CONSTANT = "best constant"
 REPEAT_PREVIOUS = "repeat previous"
 
-# Fixed commands on F, the file that was named last. Where none was yet, the best constant answers.
+# Where no file was named yet, or nothing was done, a trajectory is at its beginning: an agent looks around.
+LOOK_AROUND = Action(BASH.name, {"command": "ls -la"})
+
+# Fixed commands on F, the file that was named last.
 TEMPLATES: Mapping[str, Callable[[str], Action]] = {
     "cat F": lambda file: _bash(f"cat {file}"),
     'grep -n "def" F': lambda file: _bash(f'grep -n "def" {file}'),
@@ -44,8 +48,8 @@ def policies(train: StepSet, seed: int) -> dict[str, Floor]:
     constant = best_constant(train, seed)
     return {
         BEST_CONSTANT: lambda step: constant,
-        REPEAT_PREVIOUS: lambda step: _previous(step, constant),
-        **{name: _on_last_file(template, constant) for name, template in TEMPLATES.items()},
+        REPEAT_PREVIOUS: _repeat_previous,
+        **{name: _on_last_file(template) for name, template in TEMPLATES.items()},
     }
 
 
@@ -105,16 +109,16 @@ def _bash(command: str) -> Action:
     return Action(BASH.name, {"command": command})
 
 
-def _previous(step: Step, otherwise: Action) -> Action:
+def _repeat_previous(step: Step) -> Action:
     """The action before this one, if a policy with our tools could write it."""
     action = step.history[-1].action if step.history else None
-    return action if action is not None and is_target(action) else otherwise
+    return action if action is not None and is_target(action) else LOOK_AROUND
 
 
-def _on_last_file(template: Callable[[str], Action], otherwise: Action) -> Floor:
+def _on_last_file(template: Callable[[str], Action]) -> Floor:
     def floor(step: Step) -> Action:
         file = last_file(step)
-        return template(file) if file else otherwise
+        return template(file) if file else LOOK_AROUND
 
     return floor
 
