@@ -1,0 +1,110 @@
+"""A file → its JSON documents with their line numbers: `.json` or `.jsonl`, plain, gzip or zstd.
+
+What a file is, is read off its first bytes; names do not matter. JSON Lines stream: one line is in memory at a
+time, and one that is corrupt does not stop the others.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import orjson
+import zstandard
+
+from swe_srl.formats.document import Dropped
+
+NOT_JSON = "not JSON"
+NOT_UTF8 = "not UTF-8"
+EMPTY = "empty file"
+UNREADABLE = "unreadable file"
+
+_BOM = b"\xef\xbb\xbf"
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_BROKEN = (OSError, EOFError, zlib.error, zstandard.ZstdError)
+
+
+def documents(path: Path) -> Iterator[tuple[int, object | Dropped]]:
+    """(line, parsed document or why there is none), in order; line 1 for a file that is one document.
+
+    Never raises for what is in the file, nor for a file that cannot be read.
+    """
+    line = 1
+    try:
+        with ExitStack() as stack:
+            for line, document in _documents(_open(path, stack)):
+                yield line, document
+    except _BROKEN as error:
+        yield line, Dropped(line, UNREADABLE, f"{type(error).__name__}: {error}")
+
+
+def _open(path: Path, stack: ExitStack) -> io.BufferedReader:
+    file = stack.enter_context(path.open("rb"))
+    head = file.peek(4)
+    if head.startswith(_GZIP):
+        return io.BufferedReader(stack.enter_context(gzip.open(file, "rb")))
+    if head.startswith(_ZSTD):
+        # A store is many frames in one file: read on after the first.
+        reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+        return io.BufferedReader(stack.enter_context(reader))
+    return file
+
+
+def _documents(file: io.BufferedReader) -> Iterator[tuple[int, object | Dropped]]:
+    number, first = 1, file.readline().removeprefix(_BOM)
+    while first and not first.strip():
+        number, first = number + 1, file.readline()
+    if not first:
+        yield 1, Dropped(1, EMPTY, "no JSON document in it")
+        return
+    document = _parse(first, number)
+    if not isinstance(document, Dropped):  # the first line is a whole document: JSON Lines, or a file of one line
+        yield number, document
+    else:
+        # Either one document over many lines, or JSON Lines whose first line is corrupt. The next line tells:
+        # no line inside a JSON document is itself an object and begins at the margin.
+        second = file.readline()
+        if not _is_record(second):
+            yield _whole(number, first + second + file.read())
+            return
+        yield number, document
+        number += 1
+        yield number, _parse(second, number)
+    for number, row in enumerate(file, number + 1):  # noqa: B020 - goes on counting
+        if row.strip():
+            yield number, _parse(row, number)
+
+
+def _whole(number: int, content: bytes) -> tuple[int, object | Dropped]:
+    return (1, _parse(content, 1)) if number == 1 else (number, _parse(content, number))
+
+
+def _is_record(row: bytes) -> bool:
+    return row.startswith(b"{") and not isinstance(_parse(row, 0), Dropped)
+
+
+def _parse(content: bytes, line: int) -> object | Dropped:
+    try:
+        return _json(content)
+    except orjson.JSONDecodeError as error:
+        reason, detail = NOT_JSON, f"{error}; begins {content[:40]!r}"
+    if b"NaN" in content or b"Infinity" in content:  # Python writes them, JSON has them not: they become null
+        try:
+            return _json(orjson.dumps(json.loads(content)))
+        except (ValueError, TypeError, RecursionError):
+            pass
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        reason, detail = NOT_UTF8, str(error)
+    return Dropped(line, reason, detail)
+
+
+def _json(content: bytes) -> object:
+    document: object = orjson.loads(content)
+    return document

@@ -1,0 +1,78 @@
+"""Messages in order → turns: calls paired with their answers, and what executed nothing counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from swe_srl.types import Action, Turn
+
+REJECTED = "turn rejected by the environment"
+UNREADABLE = "call that cannot be read"
+UNANSWERED = "call without an observation"
+
+
+class _Open:
+    """A turn that may still get its observation."""
+
+    __slots__ = ("action", "call_id", "observation", "thought")
+
+    def __init__(self, thought: str, action: Action | None, call_id: str | None) -> None:
+        self.thought = thought
+        self.action = action
+        self.call_id = call_id
+        self.observation: str | None = None
+
+
+class Turns:
+    """Collects a log's turns. Feed it the messages in order, then `close` it."""
+
+    def __init__(self) -> None:
+        self._turns: list[_Open] = []
+        self._latest: list[_Open] = []
+        self._dropped: Counter[str] = Counter()
+
+    def act(self, thought: str, calls: Sequence[tuple[str | None, Action]]) -> None:
+        """An answer of the model with its calls as (id, action); the thought goes with the first."""
+        self._latest = [_Open("" if i else thought.strip(), action, id) for i, (id, action) in enumerate(calls)]
+        self._turns += self._latest
+
+    def talk(self, thought: str) -> None:
+        """An answer of the model without a call."""
+        self._latest = [_Open(thought.strip(), None, None)]
+        self._turns += self._latest
+
+    def drop(self, reason: str) -> None:
+        """An answer that executed nothing: it is counted, and so is not what the environment said to it."""
+        self._latest = []
+        self._dropped[reason] += 1
+
+    def observe(self, text: str, call_id: str | None = None) -> bool:
+        """The environment's answer to the call with this id, else to the oldest that waits.
+
+        Ids are looked for in the latest answer only: some models number their calls anew in each. False if
+        no call waits for it.
+        """
+        waiting = [turn for turn in self._latest if turn.action and turn.observation is None]
+        named = [turn for turn in waiting if call_id is not None and turn.call_id == call_id]
+        unnamed = [turn for turn in waiting if call_id is None or turn.call_id is None]
+        for turn in [*named, *unnamed][:1]:
+            turn.observation = text
+            return True
+        return False
+
+    def remark(self, text: str) -> None:
+        """What a user said unasked: it stands after the latest turn's observation."""
+        for turn in self._latest[-1:]:
+            turn.observation = text if turn.observation is None else f"{turn.observation}\n\n{text}"
+
+    def close(self) -> tuple[tuple[Turn, ...], dict[str, int]]:
+        """(turns, what was dropped by reason). A call without an answer is kept only if it is a last submit."""
+        kept: list[Turn] = []
+        for turn in self._turns:
+            last_submit = turn is self._turns[-1] and turn.action is not None and turn.action.tool == "submit"
+            if turn.action is not None and turn.observation is None and not last_submit:
+                self._dropped[UNANSWERED] += 1
+            else:
+                kept.append(Turn(turn.thought, turn.action, turn.observation))
+        return tuple(kept), dict(self._dropped)

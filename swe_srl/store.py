@@ -1,0 +1,203 @@
+"""Our store: a folder in which any one trajectory can be read by its offset.
+
+    trajectories.jsonl.zst   one zstd frame a trajectory, so that `zstdcat` reads the whole
+    index.jsonl              one row a trajectory: where it is, and what one filters by
+
+The first file is the truth and is replaced in one rename. The index is only a help: if it is missing it is
+made again by walking the frames. So a writer that is killed leaves the old store or the new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import BinaryIO, overload
+
+import orjson
+import zstandard
+
+from swe_srl.errors import DataError
+from swe_srl.formats.canonical import from_json, to_json
+from swe_srl.formats.document import Malformed
+from swe_srl.types import Trajectory
+
+__all__ = ["IndexRow", "Store", "from_json", "is_store", "to_json", "with_unique_ids", "write_store"]
+
+TRAJECTORIES = "trajectories.jsonl.zst"
+INDEX = "index.jsonl"
+
+_CHUNK = 1 << 16
+_DAMAGE = (zstandard.ZstdError, orjson.JSONDecodeError, Malformed)
+_AGAIN = "Make the store again: swe-srl ingest LOGS --out DIR"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRow:
+    """Where a trajectory's frame is, in bytes, and what one filters by. `steps` = turns with an action."""
+
+    id: str
+    offset: int
+    length: int
+    repository: str | None
+    task_id: str | None
+    steps: int
+    resolved: bool | None
+    format: str
+    issue_hash: str
+
+
+def is_store(folder: Path) -> bool:
+    """Whether the folder was made by `write_store`."""
+    return (folder / TRAJECTORIES).is_file()
+
+
+def with_unique_ids(trajectories: Iterable[Trajectory]) -> Iterator[Trajectory]:
+    """The same trajectories in order; the second with an id gets "-2" after it, the third "-3"."""
+    taken: set[str] = set()
+    for trajectory in trajectories:
+        id, number = trajectory.id, 1
+        while id in taken:
+            number += 1
+            id = f"{trajectory.id}-{number}"
+        taken.add(id)
+        yield trajectory if id == trajectory.id else replace(trajectory, id=id)
+
+
+# ------------------------------------------------------------------------------------------- writing
+
+
+def write_store(folder: str | Path, trajectories: Iterable[Trajectory]) -> None:
+    """Write a store, one trajectory in memory at a time. If the iterable raises, the old store stays."""
+    folder = Path(folder)
+    existed = folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    data, index = folder / f".{TRAJECTORIES}.part", folder / f".{INDEX}.part"
+    try:
+        with data.open("wb") as frames, index.open("wb") as rows:
+            compressor = zstandard.ZstdCompressor(level=3)
+            for trajectory in with_unique_ids(trajectories):
+                frame = compressor.compress(orjson.dumps(to_json(trajectory)) + b"\n")
+                rows.write(orjson.dumps(asdict(_row(trajectory, frames.tell(), len(frame)))) + b"\n")
+                frames.write(frame)
+            for file in (frames, rows):
+                file.flush()
+                os.fsync(file.fileno())
+        # No moment in between has new trajectories beside an old index: see the module's head.
+        (folder / INDEX).unlink(missing_ok=True)
+        data.replace(folder / TRAJECTORIES)
+        index.replace(folder / INDEX)
+        _sync(folder)
+    finally:
+        data.unlink(missing_ok=True)
+        index.unlink(missing_ok=True)
+        if not existed and not is_store(folder):
+            folder.rmdir()
+
+
+def _sync(folder: Path) -> None:
+    """A rename is on disk only when its folder is."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _row(trajectory: Trajectory, offset: int, length: int) -> IndexRow:
+    return IndexRow(
+        id=trajectory.id,
+        offset=offset,
+        length=length,
+        repository=trajectory.task.repository,
+        task_id=trajectory.task.task_id,
+        steps=len(trajectory.acted),
+        resolved=trajectory.outcome.resolved,
+        format=trajectory.provenance.format,
+        issue_hash=hashlib.sha256(trajectory.issue.encode()).hexdigest()[:16],
+    )
+
+
+# ------------------------------------------------------------------------------------------- reading
+
+
+class Store(Sequence[Trajectory]):
+    """A store on disk. `rows` is in memory; a trajectory is read when asked for, the latest `keep` are kept."""
+
+    def __init__(self, folder: str | Path, keep: int = 256) -> None:
+        """Raises DataError if the folder is no store."""
+        self.folder = Path(folder)
+        self._keep = keep
+        self._cache: OrderedDict[int, Trajectory] = OrderedDict()
+        if not is_store(self.folder):
+            raise DataError(
+                f"{self.folder} is no store: it has no {TRAJECTORIES}. Make one: swe-srl ingest LOGS --out DIR"
+            )
+        self.rows: tuple[IndexRow, ...] = tuple(self._read_index())
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Trajectory: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Trajectory]: ...
+    def __getitem__(self, index: int | slice) -> Trajectory | Sequence[Trajectory]:
+        if isinstance(index, slice):
+            return tuple(self[i] for i in range(*index.indices(len(self))))
+        position = range(len(self))[index]  # negative numbers, and IndexError
+        if position not in self._cache:
+            row = self.rows[position]
+            with (self.folder / TRAJECTORIES).open("rb") as file:
+                self._cache[position] = self._read(file, row)
+            if len(self._cache) > self._keep:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(position)
+        return self._cache[position]
+
+    def __iter__(self) -> Iterator[Trajectory]:
+        """One pass over the file; the cache is left alone."""
+        with (self.folder / TRAJECTORIES).open("rb") as file:
+            for row in self.rows:
+                yield self._read(file, row)
+
+    def _read(self, file: BinaryIO, row: IndexRow) -> Trajectory:
+        file.seek(row.offset)
+        try:
+            return from_json(orjson.loads(zstandard.ZstdDecompressor().decompress(file.read(row.length))))
+        except _DAMAGE as error:
+            raise DataError(f"{self._at(row.offset)} is damaged ({error}). {_AGAIN}") from error
+
+    def _read_index(self) -> list[IndexRow]:
+        """The index if it fits the trajectories, else the frames' own."""
+        size = (self.folder / TRAJECTORIES).stat().st_size
+        try:
+            rows = [IndexRow(**orjson.loads(line)) for line in (self.folder / INDEX).read_bytes().splitlines()]
+        except (FileNotFoundError, orjson.JSONDecodeError, TypeError):
+            return list(self._walk())
+        return rows if sum(row.length for row in rows) == size else list(self._walk())
+
+    def _walk(self) -> Iterator[IndexRow]:
+        """The index, from the frames alone."""
+        offset = 0
+        with (self.folder / TRAJECTORIES).open("rb") as file:
+            while True:
+                frame, parts, fed = zstandard.ZstdDecompressor().decompressobj(), [], 0
+                file.seek(offset)
+                try:
+                    while not frame.eof and (chunk := file.read(_CHUNK)):
+                        parts.append(frame.decompress(chunk))
+                        fed += len(chunk)
+                    if not fed:
+                        return
+                    length = fed - len(frame.unused_data)
+                    yield _row(from_json(orjson.loads(b"".join(parts))), offset, length)
+                except _DAMAGE as error:
+                    raise DataError(f"{self._at(offset)} is damaged ({error}). {_AGAIN}") from error
+                offset += length
+
+    def _at(self, offset: int) -> str:
+        return f"{self.folder / TRAJECTORIES}: the trajectory at byte {offset}"
