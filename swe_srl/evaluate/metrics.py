@@ -38,7 +38,8 @@ MEASURES = (
     "exact",
     "same_tool",
     "format_error",
-    "context_gain",
+    "context_gain",  # failures count as 0 on both sides, so mended formats raise it too
+    "well_formed_context_gain",  # of well-formed answers alone
     "most_common",  # share of the answers that are the policy's most common one
 )
 
@@ -220,25 +221,24 @@ def _step_values(samples: Mapping[str, Sequence[Answer]], common: str, seed: int
     columns = {name: np.full(len(rows), np.nan) for name in MEASURES}
     for i, group in enumerate(rows):
         proposed = [None if one.proposed is None else canonical(one.proposed) for one in group]
-        own = [0.0 if text is None else _similarity(text, experts[i], known) for text in proposed]
-        well_formed = [value for value, text in zip(own, proposed, strict=True) if text is not None]
-        columns["similarity"][i] = np.mean(own)
-        if well_formed:
-            columns["well_formed_similarity"][i] = np.mean(well_formed)
+        written = [text for text in proposed if text is not None]
+        share = len(written) / len(group)  # a failure's similarity is 0, so it only dilutes
+        if written:
+            own = np.mean([_similarity(text, experts[i], known) for text in written])
+            columns["well_formed_similarity"][i] = own
+            if others[i]:
+                foreign = [_similarity(text, experts[j], known) for text in written for j in others[i]]
+                columns["well_formed_context_gain"][i] = own - np.mean(foreign)
+        columns["similarity"][i] = share * columns["well_formed_similarity"][i] if written else 0.0
+        if others[i]:
+            columns["context_gain"][i] = share * columns["well_formed_context_gain"][i] if written else 0.0
         columns["reward"][i] = np.mean([one.score.value for one in group])
         columns["exact"][i] = np.mean([text == experts[i] for text in proposed])
         columns["same_tool"][i] = np.mean(
             [one.proposed is not None and one.proposed.tool == one.expert.tool for one in group]
         )
-        columns["format_error"][i] = np.mean([one.score.format_error is not None for one in group])
+        columns["format_error"][i] = 1 - share
         columns["most_common"][i] = np.mean([_text(one) == common for one in group])
-        if others[i]:
-            foreign = [
-                0.0 if text is None else _similarity(text, experts[j], known)
-                for text in proposed
-                for j in others[i]
-            ]
-            columns["context_gain"][i] = columns["similarity"][i] - np.mean(foreign)
     return StepValues(tuple(samples), clusters, columns)
 
 
