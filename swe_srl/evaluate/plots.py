@@ -106,7 +106,7 @@ def learning_curve(rows: Iterable[Mapping[str, object]], path: Path) -> Path:
                     axes.plot([step, step], bounds, color=COLORS["greedy"], alpha=0.4, linewidth=2)
     for stage, start in starts.items():
         panels[0].annotate(
-            stage, (start, 1), xycoords=("data", "axes fraction"), xytext=(3, -10), textcoords="offset points"
+            stage, (start, 0), xycoords=("data", "axes fraction"), xytext=(4, 5), textcoords="offset points"
         )
     panels[-1].set_xlabel("optimizer steps, all stages")
     figure.savefig(path, dpi=140)
@@ -138,6 +138,8 @@ def _points(
         value = next((row[key] for key in keys if isinstance(row.get(key), int | float)), None)
         if row["kind"] != kind or not isinstance(value, int | float):
             continue
+        if "loss" in keys and "reward" in row:
+            continue  # a policy gradient's loss stays around 0, whatever is learnt
         stage = str(row.get("stage", ""))
         bounds = row.get("interval")
         pair = (float(bounds[0]), float(bounds[1])) if isinstance(bounds, list | tuple) else None
