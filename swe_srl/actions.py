@@ -72,7 +72,9 @@ def render_completion(thought: str, action: Action) -> str:
 
     A thought that holds `</think>` would end the block early: that tag is left out of it.
     """
-    return f"<think>{thought.replace('</think>', '').strip()}</think>\n{render_call(action)}"
+    while "</think>" in thought:  # leaving it out of "</thin</think>k>" makes another one
+        thought = thought.replace("</think>", "")
+    return f"<think>{thought.strip()}</think>\n{render_call(action)}"
 
 
 def canonical(action: Action) -> str:
