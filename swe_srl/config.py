@@ -1,0 +1,338 @@
+"""The TOML of a command as strict models: a typo names the nearest key, and nothing set goes unused.
+
+    config = load(TrainConfig, "configs/srl.toml", ["model.path=Qwen/…", "stage.srl.lr=1e-6"])
+
+A training config is a chain of `[[stage]]` tables. `[train]` holds defaults for every stage that has the key;
+what a stage sets itself wins. Defaults are the paper's where it states one (§5.1, Tables 5 and 7).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from swe_srl.errors import ConfigError
+from swe_srl.render import PromptSettings
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Scratch(Strict):
+    """The Qwen2-architecture network and byte-level BPE that are made on the spot where no model is named."""
+
+    layers: int = 2
+    hidden: int = 128
+    heads: int = 4
+    kv_heads: int = 2
+    intermediate: int = 384
+    vocabulary: int = 1024
+    max_positions: int = 4096
+
+
+class Lora(Strict):
+    rank: int
+    alpha: int = 32
+    targets: list[str] | Literal["all-linear"] = "all-linear"
+
+
+class ModelConfig(Strict):
+    """`path`: a folder or a hub name; None makes a small network from the training logs. `dtype` is the
+    compute type; master weights and Adam's state are float32 always."""
+
+    path: str | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    device: str = "auto"
+    scratch: Scratch = Scratch()
+    lora: Lora | None = None
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> ModelConfig:
+        if self.path is not None and "scratch" in self.model_fields_set:
+            raise ValueError("model.scratch describes a new network, but model.path names one: leave one out")
+        return self
+
+
+class DataConfig(Strict):
+    """`validation` and `test`: names of repositories, or the share of trajectories to hold out."""
+
+    path: str
+    resolved_only: bool = False
+    tools: list[str] = []
+    include_last: bool = True
+    validation: float | list[str] = 0.1
+    test: float | list[str] = 0.1
+
+
+class PromptConfig(Strict):
+    window: int | Literal["all"] = Field(default=2, description="pairs of history: two in the paper (Fig. 5)")
+    issue_tokens: int = 4096
+    observation_tokens: int = 1024
+    action_tokens: int = 1024
+    system: Literal["full", "brief"] = "full"
+    template: Literal["model", "plain"] = "model"
+
+    def settings(self) -> PromptSettings:
+        fields = self.model_dump()
+        return PromptSettings(**fields | {"window": None if self.window == "all" else self.window})
+
+
+class EngineConfig(Strict):
+    """`max_batch_tokens` bounds the keys and values that one batch of generation holds."""
+
+    kind: Literal["hf"] = "hf"
+    max_tokens: int = 1024
+    max_batch_tokens: int = 65_536
+
+
+class RewardConfig(Strict):
+    """`workers` processes score answers while the next ones are generated; 0 scores in this process."""
+
+    kind: Literal["similarity"] = "similarity"
+    workers: int = 0
+
+
+class ValidationConfig(Strict):
+    """Held-out steps that choose the best checkpoint; None takes all of them."""
+
+    steps: int | None = 650
+
+
+class Stage(Strict):
+    """What every kind of stage has. A length is `steps` or `epochs` over the training steps."""
+
+    name: str
+    steps: int | None = None
+    epochs: float | None = None
+    batch: int
+    lr: float
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup: float = Field(0.0, ge=0, le=1, description="share of the steps")
+    final_lr: float = Field(0.0, ge=0, le=1, description="share of lr that the schedule ends at")
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    token_budget: int = Field(16_384, description="tokens of one forward pass, padding included")
+    prefix_sharing: bool = True
+    validate_every: int = 50
+    metric: Literal["loss", "similarity"] = "similarity"
+    patience: int | None = Field(None, description="validations without a better one that end the stage")
+    save_every: int = 50
+    keep_last: int = 2
+
+    @model_validator(mode="after")
+    def _has_a_length(self) -> Stage:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError(f"stage {self.name!r} needs steps or epochs, and not both")
+        return self
+
+
+class SftStage(Stage):
+    kind: Literal["sft"] = "sft"
+    batch: int = 64
+    lr: float = 5e-6
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    warmup: float = 0.3
+    metric: Literal["loss", "similarity"] = "loss"
+
+
+class SrlStage(Stage):
+    kind: Literal["srl"] = "srl"
+    batch: int = Field(512, description="live groups an update")
+    lr: float = 5e-7
+    group_size: int = 8
+    temperature: float = Field(1.0, gt=0)
+    min_group_std: float = Field(1e-6, ge=0)
+    max_draws: int = Field(10, description="draws a batch, as a multiple of batch")
+    updates_per_batch: int = 1
+    clip_epsilon: float = 0.2
+    kl: float = 0.0
+    sampler_weight_cap: float | None = Field(None, description="truncated importance weight; None is off")
+    max_unscored: float = Field(0.5, description="share of answers without a reward that stops the run")
+
+
+AnyStage = Annotated[SftStage | SrlStage, Field(discriminator="kind")]
+STAGES: dict[str, type[Stage]] = {"sft": SftStage, "srl": SrlStage}
+
+
+class TrainConfig(Strict):
+    """`swe-srl train`. `run` is the run directory; the seed and each stage's name feed every draw."""
+
+    run: str
+    seed: int = 0
+    model: ModelConfig = ModelConfig()
+    data: DataConfig
+    prompt: PromptConfig = PromptConfig()
+    engine: EngineConfig = EngineConfig()
+    reward: RewardConfig = RewardConfig()
+    validation: ValidationConfig = ValidationConfig()
+    tensorboard: bool = False
+    stage: list[AnyStage] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spread_train_defaults(cls, data: Any) -> Any:
+        """`[train]` becomes each stage's defaults; a key that no stage has is an error, here as everywhere."""
+        if not isinstance(data, dict) or "train" not in data:
+            return data
+        defaults, stages = data["train"], data.get("stage", [])
+        kinds = [STAGES[stage["kind"]] for stage in stages if stage.get("kind") in STAGES]
+        for key in defaults:
+            if not any(key in kind.model_fields for kind in kinds):
+                fields = {name for kind in kinds for name in kind.model_fields}
+                raise ValueError(f"train.{key}: no stage has such a key{nearest(key, fields)}")
+        spread = [
+            {k: v for k, v in defaults.items() if k in STAGES[stage["kind"]].model_fields} | stage
+            if stage.get("kind") in STAGES
+            else stage
+            for stage in stages
+        ]
+        return {key: value for key, value in data.items() if key != "train"} | {"stage": spread}
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> TrainConfig:
+        names = [stage.name for stage in self.stage]
+        if len(set(names)) < len(names):
+            raise ValueError(f"stages need different names, seen {', '.join(names)}")
+        return self
+
+
+class EvaluateSteps(Strict):
+    """Offline evaluation on held-out steps. `samples` answers a step at T = 1, beside one greedy answer."""
+
+    split: Literal["train", "validation", "test"] = "test"
+    steps: int | None = None
+    samples: int = 4
+    out: str | None = None
+
+
+class EvaluateConfig(Strict):
+    """`swe-srl evaluate`, offline: how near a checkpoint's commands are to the experts'."""
+
+    mode: Literal["steps"] = "steps"
+    seed: int = 0
+    model: ModelConfig
+    data: DataConfig
+    prompt: PromptConfig = PromptConfig()
+    engine: EngineConfig = EngineConfig()
+    reward: RewardConfig = RewardConfig()
+    evaluate: EvaluateSteps = EvaluateSteps()
+
+
+class RecordConfig(Strict):
+    """`swe-srl record`: a scripted expert's demonstrations on the tasks of a folder."""
+
+    tasks: str
+    out: str
+    copies: int = 3
+    seed: int = 0
+    limit: int | None = None
+    sandbox: SandboxConfig
+
+
+class SandboxConfig(Strict):
+    kind: Literal["local"]
+
+
+AnyConfig = TypeVar("AnyConfig", bound=Strict)
+
+
+# --------------------------------------------------------------------------------------------- loading
+
+
+def load(model: type[AnyConfig], path: str | Path, overrides: Sequence[str] = ()) -> AnyConfig:
+    """Read a TOML file, apply `a.b=c` overrides, and check all of it. Raises ConfigError."""
+    try:
+        data = tomllib.loads(Path(path).read_text())
+    except FileNotFoundError:
+        folder = Path(path).parent
+        near = nearest(Path(path).name, [file.name for file in folder.glob("*.toml")] if folder.is_dir() else [])
+        raise ConfigError(f"there is no config {path}{near}. The project's own lie in configs/.") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path} is a folder; a config is a TOML file, such as configs/srl.toml") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no TOML: {error}") from None
+    for override in overrides:
+        _apply(data, override)
+    return check(model, data, str(path))
+
+
+def check(model: type[AnyConfig], data: Mapping[str, Any], where: str) -> AnyConfig:
+    """A mapping as a config. Raises ConfigError with a line for everything that is wrong."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        lines = [_explain(model, detail["loc"], detail) for detail in error.errors()]
+        raise ConfigError(f"{where}: " + "; ".join(dict.fromkeys(lines))) from None
+
+
+def nearest(word: str, known: Sequence[str] | set[str]) -> str:
+    """ " (did you mean …?)" for the nearest of the known names, or nothing where none is near."""
+    from rapidfuzz import fuzz, process
+
+    match = process.extractOne(word, sorted(known), scorer=fuzz.ratio, score_cutoff=60)
+    return f" (did you mean {match[0]!r}?)" if match else ""
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"an override is key=value, such as model.path=my/model; seen {override!r}")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word is a string, as a shell user expects
+    *path, last = key.split(".")
+    table: Any = data
+    if path[:1] == ["stage"]:
+        stages = data.get("stage", [])
+        names = [stage.get("name") for stage in stages]
+        if len(path) < 2 or path[1] not in names:
+            raise ConfigError(f"{key}: a stage's key is stage.NAME.key, and NAME is one of {', '.join(names)}")
+        table, path = stages[names.index(path[1])], path[2:]
+    for name in path:
+        table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"{key}: {name!r} is a value, not a table")
+    table[last] = value
+
+
+def _explain(model: type[BaseModel], location: tuple[int | str, ...], detail: Any) -> str:
+    key = ".".join(str(part) for part in location)
+    if detail["type"] == "extra_forbidden":
+        return f"unknown key {key!r}{nearest(str(location[-1]), _known(model, location[:-1]))}"
+    if detail["type"] == "missing":
+        return f"{key!r} is not set, and has no default"
+    seen = detail.get("input")
+    shown = f" (seen {seen!r})" if isinstance(seen, str | int | float | bool) else ""
+    return (
+        f"{key}: {detail['msg'].removeprefix('Value error, ')}{shown}"
+        if key
+        else detail["msg"].removeprefix("Value error, ")
+    )
+
+
+def _known(model: type[BaseModel], location: Sequence[int | str]) -> set[str]:
+    """Names of the keys that are allowed at `location`; it may lead through a list and a stage's kind."""
+    models = [model]
+    for part in location:
+        if isinstance(part, int):
+            continue
+        if part in STAGES:
+            models = [STAGES[str(part)]]
+            continue
+        fields = [known.model_fields[str(part)].annotation for known in models if part in known.model_fields]
+        models = [found for annotation in fields for found in _models_in(annotation)]
+    return {name for known in models for name in known.model_fields}
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in getattr(annotation, "__args__", ()):
+        yield from _models_in(inner)

@@ -1,0 +1,39 @@
+"""What acts: prompts in, completions out. A policy over an engine gives tokens, which can be trained on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from swe_srl.engines import Engine, Request, Sampling
+from swe_srl.render import Renderer
+from swe_srl.types import Completion, Step
+
+
+def seed_of(*parts: int | str) -> int:
+    """A 63-bit seed from what names a random draw: (seed, stage, step, draw, sample), say."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+
+
+@dataclass(frozen=True, slots=True)
+class EnginePolicy:
+    """Render, sample, read."""
+
+    renderer: Renderer
+    engine: Engine
+    max_tokens: int
+
+    def prompt(self, step: Step) -> tuple[int, ...]:
+        return self.renderer.prompt_ids(step.trajectory.issue, step.history)
+
+    def answer(
+        self, prompts: Sequence[tuple[int, ...]], seeds: Sequence[int], temperature: float
+    ) -> list[Completion]:
+        """One completion for each prompt and seed; equal prompts are computed once."""
+        sampling = Sampling(temperature, self.max_tokens, self.renderer.end_id)
+        requests = [Request(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+        return [
+            Completion(self.renderer.decode(tokens.ids), tokens.ids[-1] != self.renderer.end_id, tokens)
+            for tokens in self.engine.generate(requests, sampling)
+        ]

@@ -1,0 +1,51 @@
+"""What a person sees of long work, on stderr: a bar with an ETA on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+Tick = Callable[[int, str], None]  # (how much is done, what to show beside it)
+QUIET_S = 15.0  # between two lines where there is no terminal
+
+
+@contextlib.contextmanager
+def bar(title: str, total: int, done: int = 0) -> Iterator[Tick]:
+    """A bar over `total` units, of which `done` are done before it starts."""
+    if sys.stderr.isatty():
+        columns = (
+            TextColumn("{task.description:<24}"),
+            BarColumn(24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            task = progress.add_task(title, total=total, completed=done, note="")
+            yield lambda n, note: progress.update(task, completed=n, note=note)
+        return
+    began = told = time.monotonic()
+
+    def line(n: int, note: str) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if n >= total or now - told >= QUIET_S:
+            told = now
+            left = (now - began) / max(n - done, 1) * max(total - n, 0)
+            print(f"{title}: {n}/{total}, ETA {left:.0f} s  {note}", file=sys.stderr, flush=True)
+
+    yield line

@@ -1,0 +1,258 @@
+"""Step → messages → ids: the only place that turns text into ids, and ids into text.
+
+One function builds the context for training, sampling, evaluation and agent rollouts: the system prompt,
+the issue, and the last `window` pairs of (command, observation). Thoughts are never in it.
+
+A conversation is encoded message by message, so that the ids of a prefix never change as it grows. Each
+message is one piece: what the chat template writes before it, and its content. The pieces are found by
+rendering a conversation of place-holders once, which also proves that the template can be trained on.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from swe_srl.actions import canonical, render_call, render_completion
+from swe_srl.errors import TemplateError, UnrenderableError
+from swe_srl.tools import describe
+from swe_srl.types import Action, Turn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# For a tokenizer that has no chat template: the least that a conversation needs.
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}<|{{ message.role }}|>\n{{ message.content }}{{ eos_token }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+
+SYSTEM_PROMPTS = {
+    "full": (
+        "You are a software engineer. You resolve an issue in the repository at /testbed, one command at a "
+        "time.\n\nFirst reason inside <think> and </think>. Then make exactly one call, in this form, and write "
+        "nothing after it:\n\n<think>your reasoning</think>\n<function=bash>\n<parameter=command>ls</parameter>\n"
+        "</function>\n\nA value of several lines begins and ends with a line end of its own, which are not part "
+        "of it.\n\nThese are the functions:\n" + describe() + "\n\nYou see the issue, and the last commands with "
+        "what they printed. When the issue is resolved, call submit."
+    ),
+    "brief": "Resolve the issue: <think>, then one call.",
+}
+
+_CUT_LINE_TOKENS = 16  # what the line that tells of a cut may cost
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSettings:
+    """What a prompt holds: pairs of history (None: all of it), and tokens a piece; longer text is cut.
+
+    `system` names one of SYSTEM_PROMPTS; `template` is "model" for the tokenizer's own where it has one, or
+    "plain" for ours.
+    """
+
+    window: int | None = 2
+    issue_tokens: int = 4096
+    observation_tokens: int = 1024
+    action_tokens: int = 1024
+    system: str = "full"
+    template: str = "model"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: str
+    content: str
+
+
+class Renderer:
+    """Turns issues, turns and answers into ids of one tokenizer, by its chat template.
+
+    Raises TemplateError, with the first difference, for a template that rewrites earlier messages.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, settings: PromptSettings) -> None:
+        if tokenizer.chat_template is None or settings.template == "plain":
+            tokenizer.chat_template = PLAIN_TEMPLATE
+        self.tokenizer = tokenizer
+        self.settings = settings
+        self.pieces = _pieces(tokenizer)
+        ends = self.encode(self.pieces.after_assistant)[:1]
+        if not ends or ends[0] not in tokenizer.all_special_ids:
+            raise TemplateError(
+                f"the chat template ends an assistant's message with {self.pieces.after_assistant!r}, which does "
+                "not begin with a special token: generation would have no single token to stop at"
+            )
+        self.end_id: int = ends[0]
+        self._piece_ids = lru_cache(maxsize=8192)(self._encode_piece)
+        self._check()
+
+    # ------------------------------------------------------------------------------------ messages
+
+    def messages(self, issue: str, history: Sequence[Turn]) -> list[Message]:
+        """The context of the next answer: history is rendered from parsed actions and observations alone."""
+        settings = self.settings
+        shown = [turn for turn in history if turn.action is not None]
+        if settings.window is not None:
+            shown = shown[len(shown) - min(settings.window, len(shown)) :]
+        found = [
+            Message("system", SYSTEM_PROMPTS[settings.system]),
+            Message("user", self.cut(issue, settings.issue_tokens)),
+        ]
+        for turn in shown:
+            assert turn.action is not None
+            found.append(Message("assistant", self._call(turn.action)))
+            observation = self.cut(turn.observation or "", settings.observation_tokens)
+            found.append(Message("user", observation or "(no output)"))
+        return found
+
+    def _call(self, action: Action) -> str:
+        limit = self.settings.action_tokens
+        short = Action(action.tool, {key: self.cut(value, limit) for key, value in action.arguments.items()})
+        try:
+            return render_call(short)
+        except UnrenderableError:  # never a target, but it happened, and the policy may see that it did
+            return canonical(short)
+
+    def cut(self, text: str, budget_tokens: int) -> str:
+        """`text`, its middle replaced by a line that says how much was cut if it is over the budget."""
+        if len(text) * 4 <= budget_tokens:  # no character takes more than four byte-level tokens
+            return text
+        reach = 16 * budget_tokens  # no need to encode megabytes to keep a few hundred tokens
+        ids_and_spans = self.tokenizer(
+            text[:reach], add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True
+        )
+        if len(text) <= reach and len(ids_and_spans["input_ids"]) <= budget_tokens:
+            return text
+        keep = max(budget_tokens - _CUT_LINE_TOKENS, 2)
+        head_end = ids_and_spans["offset_mapping"][: (keep + 1) // 2][-1][1]
+        tail_text = text[-reach:]
+        spans = self.tokenizer(
+            tail_text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True
+        )["offset_mapping"]
+        tail_start = max(len(text) - len(tail_text) + spans[-(keep // 2) :][0][0], head_end)
+        return f"{text[:head_end]}\n[... {tail_start - head_end:,} characters cut ...]\n{text[tail_start:]}"
+
+    # ----------------------------------------------------------------------------------------- ids
+
+    def prompt_ids(self, issue: str, history: Sequence[Turn]) -> tuple[int, ...]:
+        """Ids of the whole prompt, up to where the policy's answer begins."""
+        return self.conversation_ids(self.messages(issue, history))
+
+    def conversation_ids(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Ids of messages (system, user, then assistant and user in turn) and the generation prompt."""
+        pieces = self.pieces
+        if pieces.system_in_user:
+            system, user, *rest = messages
+            messages = [Message("user", f"{system.content}\n\n{user.content}"), *rest]
+        ids: list[int] = []
+        previous = ""
+        for message in messages:
+            content = message.content.strip() if pieces.trims else message.content
+            ids += self._piece_ids(pieces.before(previous, message.role), content)
+            previous = message.role
+        return (*ids, *self._piece_ids(pieces.before(previous, "assistant"), ""))
+
+    def target_ids(self, thought: str, action: Action) -> tuple[int, ...]:
+        """An expert's turn as the policy's answer, with the end of turn. Raises UnrenderableError."""
+        return (*self._encode_content(render_completion(thought, action)), self.end_id)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of template text, in which special tokens mean themselves."""
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of an answer's ids, without its end of turn; nothing else is left out or cleaned up."""
+        if ids and ids[-1] == self.end_id:
+            ids = ids[:-1]
+        text = self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        assert isinstance(text, str)
+        return text
+
+    def _encode_piece(self, before: str, content: str) -> tuple[int, ...]:
+        """A message is encoded in one go, unless its content spells a special token, which then stays text."""
+        if any(token in content for token in self.tokenizer.all_special_tokens):
+            return (*self.encode(before), *self._encode_content(content))
+        return tuple(self.encode(before + content))
+
+    def _encode_content(self, content: str) -> list[int]:
+        ids: list[int] = self.tokenizer.encode(content, add_special_tokens=False, split_special_tokens=True)
+        return ids
+
+    def _check(self) -> None:
+        """Message-wise ids must be the template's own, over a conversation of several turns."""
+        history = [
+            Turn("", Action("bash", {"command": "grep -rn 'def f' ."}), "./a.py:1:def f():\n"),
+            Turn("", Action("str_replace_editor", {"command": "create", "file_text": "x\n  y\n"}), "  ok\n\n"),
+        ]
+        messages = self.messages("f() fails:\n\n    f(1) is 2\n", history)
+        ours = list(self.conversation_ids(messages))
+        dicts = [{"role": message.role, "content": message.content} for message in messages]
+        if self.pieces.system_in_user:
+            dicts = [{"role": "user", "content": f"{dicts[0]['content']}\n\n{dicts[1]['content']}"}, *dicts[2:]]
+        theirs = self.encode(_apply(self.tokenizer, dicts, generate=True))
+        if ours != theirs:
+            at = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), 0)
+            raise TemplateError(
+                "message-wise ids differ from the chat template's own at token "
+                f"{at}: ours {self.tokenizer.decode(ours[at - 4 : at + 4])!r}, the template's "
+                f'{self.tokenizer.decode(theirs[at - 4 : at + 4])!r}. Set prompt.template = "plain" to use a '
+                "plain template instead"
+            )
+
+
+# ------------------------------------------------------------------------------------------ the template
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """What a chat template writes between contents, by the roles on both sides ("" = the beginning)."""
+
+    between: dict[tuple[str, str], str]
+    system_in_user: bool
+    trims: bool  # white space around contents
+
+    def before(self, previous: str, role: str) -> str:
+        return self.between[previous, role]
+
+    @property
+    def after_assistant(self) -> str:
+        return self.between["assistant", "user"]
+
+
+def _pieces(tokenizer: PreTrainedTokenizerBase) -> Pieces:
+    """Take a template apart by rendering place-holders. Raises TemplateError where the parts are irregular."""
+    roles = ["system", "user", "assistant", "user", "assistant", "user"]
+    marks = [f"mark{index}{uuid.UUID(int=index).hex}" for index in range(len(roles))]
+    conversation = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
+    try:
+        text = _apply(tokenizer, conversation, generate=True)
+    except Exception:  # a template says "no system role" by raising whatever it likes
+        roles, marks, conversation = roles[1:], marks[1:], conversation[1:]
+        text = _apply(tokenizer, conversation, generate=True)
+    between: dict[tuple[str, str], str] = {}
+    previous = ""
+    for role, mark in [*zip(roles, marks, strict=True), ("assistant", None)]:
+        before, found, text = text.partition(mark) if mark else (text, "x", "")
+        if not found:
+            raise TemplateError(f"the chat template does not show every message: one of role {role!r} is missing")
+        known = between.setdefault((previous, role), before)
+        if known != before:
+            raise TemplateError(
+                f"the chat template writes {known!r} before one message of role {role!r} after {previous!r}, and "
+                f"{before!r} before another: a growing conversation would change its own beginning. Set "
+                'prompt.template = "plain" to use a plain template instead'
+            )
+        previous = role
+    probe = _apply(tokenizer, [{"role": "user", "content": " probe\n"}], generate=True)
+    return Pieces(between, system_in_user="system" not in roles, trims=" probe\n" not in probe)
+
+
+def _apply(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], *, generate: bool) -> str:
+    arguments: dict[str, Any] = {"tokenize": False, "add_generation_prompt": generate}
+    text = tokenizer.apply_chat_template(messages, **arguments)
+    assert isinstance(text, str)
+    return text

@@ -1,0 +1,158 @@
+"""The run directory: the whole truth about a run, in files that a kill leaves whole.
+
+    config.toml            resolved
+    events.jsonl           one line an event
+    stages/1-sft/          rollouts/step_N.jsonl.zst, checkpoints/step_N/ and checkpoints/best, trainer_state/step_N/
+    report.json
+
+Events are appended; everything else is written aside, synced and renamed. What was appended after the last
+saved state is cut off before a run goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+import tomli_w
+import zstandard
+
+from swe_srl.errors import ConfigError
+
+Event = dict[str, Any]
+
+
+class Run:
+    """A run directory, made or taken up again. Raises ConfigError if it belongs to another configuration."""
+
+    def __init__(self, folder: str | Path, config: Mapping[str, Any]) -> None:
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text = tomli_w.dumps(_without_none(config))
+        path = self.folder / "config.toml"
+        if path.exists() and path.read_text() != text:
+            changed = sorted(set(path.read_text().splitlines()) ^ set(text.splitlines()))
+            raise ConfigError(
+                f"{self.folder} holds a run of another configuration; the lines that differ: {'; '.join(changed[:6])}. "
+                "Give another run=FOLDER, or remove that folder to start afresh"
+            )
+        write_aside(path, text.encode())
+        self.events_path = self.folder / "events.jsonl"
+        self.events_path.touch()
+        self._tensorboard: Any = None
+
+    @contextlib.contextmanager
+    def sinks(self, tensorboard: bool) -> Iterator[None]:
+        """Copies of the events for other viewers, for as long as the context is open."""
+        if not tensorboard:
+            yield
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._tensorboard = SummaryWriter(str(self.folder / "tensorboard"))
+        try:
+            yield
+        finally:
+            self._tensorboard.close()
+            self._tensorboard = None
+
+    def stage_folder(self, number: int, name: str) -> Path:
+        folder = self.folder / "stages" / f"{number}-{name}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def event(self, **fields: Any) -> Event:
+        """Append one event; `time` is added. All that depends on the clock has a key that begins with "time"."""
+        row = {**fields, "time": time.time()}
+        with self.events_path.open("ab") as file:
+            file.write(orjson.dumps(row) + b"\n")
+        if self._tensorboard is not None:
+            for key, value in fields.items():
+                if isinstance(value, int | float) and key != "step":
+                    self._tensorboard.add_scalar(f"{fields.get('stage')}/{key}", value, fields.get("step"))
+        return row
+
+    def events(self) -> list[Event]:
+        return [orjson.loads(line) for line in self.events_path.read_bytes().splitlines()]
+
+    def events_bytes(self) -> int:
+        """How long the events are now; they are synced, so that a state may refer to them."""
+        with self.events_path.open("ab") as file:
+            os.fsync(file.fileno())
+            return file.tell()
+
+    def cut_events(self, length: int) -> None:
+        """Forget what was appended after a saved state."""
+        with self.events_path.open("r+b") as file:
+            file.truncate(length)
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Rows as compressed JSON Lines."""
+    text = b"".join(orjson.dumps(row) + b"\n" for row in rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_aside(path, zstandard.ZstdCompressor(level=3).compress(text))
+
+
+def read_rows(path: Path) -> list[Event]:
+    with zstandard.open(path, "rb") as file:
+        return [orjson.loads(line) for line in file.read().splitlines()]
+
+
+def write_aside(path: Path, data: bytes) -> None:
+    """Replace a file at once: a kill leaves the old one or the new one."""
+    aside = path.with_name(path.name + ".tmp")
+    with aside.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.rename(path)
+    sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def folder_aside(path: Path) -> Iterator[Path]:
+    """Fill a folder aside; it takes its name when all of it is on disk."""
+    aside = path.with_name(path.name + ".tmp")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    yield aside
+    for file in aside.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+    sync_folder(aside)
+    shutil.rmtree(path, ignore_errors=True)
+    aside.rename(path)
+    sync_folder(path.parent)
+
+
+def link_aside(path: Path, target: str) -> None:
+    """Point a symbolic link somewhere else at once."""
+    aside = path.with_name(path.name + ".tmp")
+    aside.unlink(missing_ok=True)
+    aside.symlink_to(target)
+    aside.rename(path)
+
+
+def sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _without_none(value: Any) -> Any:
+    """TOML has no null: a key that is not set is not written."""
+    if isinstance(value, Mapping):
+        return {key: _without_none(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, list | tuple):
+        return [_without_none(inner) for inner in value]
+    return value

@@ -1,0 +1,201 @@
+"""A chain of stages: each starts from the best weights of the one before, with a fresh optimizer and cursor."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from swe_srl.config import SftStage, SrlStage, TrainConfig
+from swe_srl.data import Dataset, load_dataset, require
+from swe_srl.engines.hf import HFEngine, can_mask
+from swe_srl.errors import DataError
+from swe_srl.policies import EnginePolicy, seed_of
+from swe_srl.progress import bar
+from swe_srl.render import Renderer
+from swe_srl.rewards import Scorer
+from swe_srl.runs import Run, folder_aside
+from swe_srl.steps import StepSet
+from swe_srl.train import checkpoint
+from swe_srl.train.checkpoint import Progress
+from swe_srl.train.loop import StageRun, train_stage
+from swe_srl.train.model import build_scratch, device_of, load_model, load_tokenizer, with_lora
+from swe_srl.train.probe import probe
+from swe_srl.train.sources import SftSource, SrlSource
+from swe_srl.train.validate import Validator
+from swe_srl.types import Trajectory
+
+
+def train(config: TrainConfig) -> dict[str, Any]:
+    """Run every stage that is not finished yet; the JSON object of `swe-srl train`.
+
+    Raises ConfigError, DataError, TemplateError and TrainingError.
+    """
+    dataset = load_dataset(config.data)
+    for name in ("train", "validation"):
+        require(dataset, name, config.data.path)
+    run = Run(config.run, config.model_dump())
+    origin = config.model.path or _scratch_model(config, run, dataset)
+    events_bytes = 0
+    results = []
+    with Scorer(config.reward.kind, config.reward.workers) as scorer, run.sinks(config.tensorboard):
+        for number, settings in enumerate(config.stage, 1):
+            folder = run.stage_folder(number, settings.name)
+            result = checkpoint.finished(folder)
+            if result is None:
+                chain = Chain(config, dataset, run, scorer, folder, origin, events_bytes)
+                result = chain.run_stage(settings)
+            results.append(result)
+            origin, events_bytes = result["checkpoint"], result["events_bytes"]
+    return {"run_dir": str(run.folder), "checkpoint": origin, "stages": results}
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """What a stage finds when its turn comes. `origin` is where its first weights lie."""
+
+    config: TrainConfig
+    dataset: Dataset
+    run: Run
+    scorer: Scorer
+    folder: Path
+    origin: str
+    events_bytes: int
+
+    def run_stage(self, settings: SftStage | SrlStage) -> dict[str, Any]:
+        """One stage, from its last saved state or its beginning; its part of the JSON object."""
+        stage = self.prepare(settings)
+        saved = checkpoint.resume(self.folder, stage.model, stage.optimizer)
+        self.run.cut_events(saved.events_bytes if saved else self.events_bytes)
+        stage.progress = saved or Progress()
+        told = probe(stage.policy, stage.model, stage.dtype, stage.validator.steps[:2])
+        print(
+            f"{settings.name}: sampler and trainer log-probabilities differ by at most {told[1.0]:.1e} at T = 1, "
+            f"{told[0.7]:.1e} at T = 0.7",
+            file=sys.stderr,
+        )
+        with bar(settings.name, stage.total, stage.progress.step) as tick:
+            progress = train_stage(stage, tick)
+        stage.policy.engine.close()
+        result = {
+            "name": settings.name,
+            "kind": settings.kind,
+            "steps": progress.step,
+            "ended": progress.ended or "all steps done",
+            "validation": progress.validation | {"step": progress.best_step},
+            "checkpoint": str(self.folder / "checkpoints" / "best"),
+            "events_bytes": progress.events_bytes,
+        }
+        checkpoint.finish(self.folder, result)
+        return result
+
+    def prepare(self, settings: SftStage | SrlStage) -> StageRun:
+        """Model, optimizer, policy and source of a stage, as at its beginning."""
+        config, device = self.config, device_of(self.config.model)
+        dtype: torch.dtype = getattr(torch, config.model.dtype)
+        tokenizer = load_tokenizer(self.origin)
+        renderer = Renderer(tokenizer, config.prompt.settings())
+        steps = self._learnable(renderer)
+        held_out = self.dataset.splits["validation"].choose(config.validation.steps, seed_of("validation"))
+
+        model = load_model(self.origin, device)
+        settings = settings.model_copy(
+            update={"prefix_sharing": settings.prefix_sharing and can_mask(model.config)}
+        )
+        engine = HFEngine(model, dtype, config.engine.max_batch_tokens)
+        policy = EnginePolicy(renderer, engine, config.engine.max_tokens)
+        wants_kl = isinstance(settings, SrlStage) and settings.kl > 0
+        initial = copy.deepcopy(model).requires_grad_(False) if wants_kl and not config.model.lora else None
+        if config.model.lora is not None:
+            model = with_lora(model, config.model.lora, seed_of(config.seed, settings.name, "lora"))
+
+        source = (
+            SftSource(steps, renderer, settings, config.seed)
+            if isinstance(settings, SftStage)
+            else SrlSource(steps, policy, self.scorer, settings, config.seed)
+        )
+        return StageRun(
+            settings=settings,
+            total=settings.steps or math.ceil((settings.epochs or 0) * len(steps) / settings.batch),
+            folder=self.folder,
+            run=self.run,
+            model=model,
+            tokenizer=tokenizer,
+            optimizer=_optimizer(model, settings),
+            policy=policy,
+            source=source,
+            validator=Validator(held_out, policy, self.scorer, settings.token_budget, dtype, config.seed),
+            trained_on=checkpoint.trained_on(self.origin, _trajectories(steps), settings.name),
+            dtype=dtype,
+            reference=(lambda: _reference(model, initial)) if wants_kl else None,
+        )
+
+    def _learnable(self, renderer: Renderer) -> StepSet:
+        """The training steps whose target the policy could write within engine.max_tokens."""
+        every, limit = self.dataset.splits["train"], self.config.engine.max_tokens
+        short = [
+            reference
+            for reference, step in zip(every.references, every, strict=True)
+            if len(renderer.target_ids(step.expert.thought, step.action)) <= limit
+        ]
+        left_out = len(every) - len(short)
+        if left_out:
+            print(
+                f"{left_out} of {len(every)} targets are over engine.max_tokens = {limit}: left out",
+                file=sys.stderr,
+            )
+        if not short:
+            raise DataError(f"all {len(every)} targets are longer than engine.max_tokens = {limit}: raise it")
+        return StepSet(every.trajectories, short)
+
+
+@contextlib.contextmanager
+def _reference(model: Any, initial: Any | None) -> Iterator[Any]:
+    """The stage's initial weights: a copy of them, or the model with its adapter off."""
+    if initial is not None:
+        yield initial
+        return
+    with model.disable_adapter():
+        yield model
+
+
+def _optimizer(model: Any, settings: SftStage | SrlStage) -> torch.optim.Optimizer:
+    """AdamW; weight decay on matrices only."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=settings.lr, betas=settings.betas)
+
+
+def _trajectories(steps: StepSet) -> Iterator[Trajectory]:
+    """The trajectories that these steps are of, each once."""
+    for position in sorted({position for position, _ in steps.references}):
+        yield steps.trajectories[position]
+
+
+def _scratch_model(config: TrainConfig, run: Run, dataset: Dataset) -> str:
+    """The small network that is made where no model is named; made once a run."""
+    folder = run.folder / "model"
+    if not folder.exists():
+        texts = (
+            text
+            for trajectory in _trajectories(dataset.splits["train"])
+            for text in [trajectory.issue, *(part for turn in trajectory.turns for part in _texts(turn))]
+        )
+        with folder_aside(folder) as aside:
+            build_scratch(texts, config.model.scratch, seed_of(config.seed, "scratch"), aside)
+    return str(folder)
+
+
+def _texts(turn: Any) -> list[str]:
+    values = list(turn.action.arguments.values()) if turn.action else []
+    return [turn.thought, *values, turn.observation or ""]

@@ -1,0 +1,144 @@
+"""What a stage leaves on disk, and how it goes on from there.
+
+    checkpoints/step_N/      a plain Hugging Face folder, and in it trained_on.json
+    checkpoints/best         → the best of them
+    trainer_state/step_N/    float32 weights, optimizer, cursor: written last, so where it is, the checkpoint is
+    done.json                the stage is over: its result
+
+A checkpoint carries the repositories and instances that it was trained on, along the whole chain.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+
+from swe_srl.runs import folder_aside, link_aside, write_aside
+from swe_srl.train.model import core, named_weights
+from swe_srl.train.sources import Cursor
+from swe_srl.types import Trajectory
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where a stage stands after `step` updates. `best_value` is of the stage's metric; higher is better."""
+
+    step: int = 0
+    cursor: Cursor = field(default_factory=Cursor)
+    best_step: int = 0
+    best_value: float = float("-inf")
+    since_best: int = 0
+    validation: dict[str, Any] = field(default_factory=dict)
+    events_bytes: int = 0
+    ended: str | None = None
+
+
+def step_number(folder: Path) -> int:
+    return int(folder.name.removeprefix("step_"))
+
+
+def saved_steps(folder: Path) -> list[Path]:
+    return sorted((path for path in folder.glob("step_*") if path.suffix != ".tmp"), key=step_number)
+
+
+def save(
+    folder: Path,
+    progress: Progress,
+    model: Any,
+    tokenizer: Any,
+    optimizer: Any,
+    trained_on: dict[str, Any],
+    keep: int,
+) -> None:
+    """Write checkpoint and state of the current step, and remove what `keep` no longer covers."""
+    name = f"step_{progress.step}"
+    with folder_aside(folder / "checkpoints" / name) as aside:
+        core(model).save_pretrained(aside, state_dict=_plain_state(model))
+        tokenizer.save_pretrained(aside)
+        (aside / "trained_on.json").write_bytes(orjson.dumps(trained_on, option=orjson.OPT_INDENT_2))
+    with folder_aside(folder / "trainer_state" / name) as aside:
+        weights = {key: value for key, value in model.named_parameters() if value.requires_grad}
+        state = {"progress": asdict(progress), "weights": weights, "optimizer": optimizer.state_dict()}
+        torch.save(state, aside / "state.pt")
+    link_aside(folder / "checkpoints" / "best", f"step_{progress.best_step}")
+    for state_folder in saved_steps(folder / "trainer_state")[:-1]:
+        shutil.rmtree(state_folder)
+    recent = saved_steps(folder / "checkpoints")[-keep:]
+    for checkpoint in saved_steps(folder / "checkpoints"):
+        if checkpoint not in recent and step_number(checkpoint) != progress.best_step:
+            shutil.rmtree(checkpoint)
+
+
+def resume(folder: Path, model: Any, optimizer: Any) -> Progress | None:
+    """Load the last saved state into model and optimizer, and forget what was written after it."""
+    states = saved_steps(folder / "trainer_state")
+    last = step_number(states[-1]) if states else -1
+    for leftover in (
+        *folder.glob("*/*.tmp"),
+        *_after(folder / "checkpoints", last),
+        *_rollouts_after(folder, last),
+    ):
+        shutil.rmtree(leftover) if leftover.is_dir() and not leftover.is_symlink() else leftover.unlink()
+    if not states:
+        return None
+    state = torch.load(states[-1] / "state.pt", map_location="cpu", weights_only=True)
+    own = dict(model.named_parameters())
+    with torch.no_grad():
+        for key, value in state["weights"].items():
+            own[key].copy_(value)
+    optimizer.load_state_dict(state["optimizer"])
+    fields = state["progress"]
+    return Progress(**(fields | {"cursor": Cursor(**fields["cursor"])}))
+
+
+def finish(folder: Path, result: dict[str, Any]) -> None:
+    write_aside(folder / "done.json", orjson.dumps(result, option=orjson.OPT_INDENT_2))
+
+
+def finished(folder: Path) -> dict[str, Any] | None:
+    path = folder / "done.json"
+    result: dict[str, Any] | None = orjson.loads(path.read_bytes()) if path.exists() else None
+    return result
+
+
+def trained_on(origin: str | None, trajectories: Iterable[Trajectory], stage: str) -> dict[str, Any]:
+    """The list that a checkpoint carries: what its origin carried, and what this stage trains on."""
+    before = read_trained_on(origin)
+    repositories, instances = set(before["repositories"]), set(before["instances"])
+    for trajectory in trajectories:
+        instances.add(trajectory.task.task_id or trajectory.id)
+        if trajectory.task.repository:
+            repositories.add(trajectory.task.repository)
+    return {
+        "repositories": sorted(repositories),
+        "instances": sorted(instances),
+        "stages": [*before["stages"], stage],
+    }
+
+
+def read_trained_on(path: str | Path | None) -> dict[str, Any]:
+    """A checkpoint's list; an empty one for a model that carries none."""
+    file = Path(path) / "trained_on.json" if path is not None else None
+    if file is None or not file.exists():
+        return {"repositories": [], "instances": [], "stages": []}
+    found: dict[str, Any] = orjson.loads(file.read_bytes())
+    return found
+
+
+def _plain_state(model: Any) -> dict[str, torch.Tensor]:
+    return {name: tensor.contiguous() for name, tensor in named_weights(model)}
+
+
+def _after(folder: Path, step: int) -> list[Path]:
+    return [path for path in saved_steps(folder) if step_number(path) > step]
+
+
+def _rollouts_after(folder: Path, step: int) -> list[Path]:
+    names = folder.glob("rollouts/step_*.jsonl.zst")
+    return [path for path in names if int(path.name.split("_")[1].split(".")[0]) > step]

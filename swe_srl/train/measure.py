@@ -1,0 +1,141 @@
+"""What is written down of a step: the names that TRL's users know, and ours; and every answer with its score."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from swe_srl.config import SftStage, SrlStage
+from swe_srl.runs import write_rows
+from swe_srl.train.objective import Batch, k3, reward_std, rewards
+from swe_srl.train.take import Draw
+from swe_srl.train.tree import Piece
+from swe_srl.types import Group
+
+
+class Meter:
+    """Gathers one step's numbers; `row` gives them. Means over tokens are plain means over the batch."""
+
+    def __init__(self) -> None:
+        self._began = self._last = time.perf_counter()
+        self._cpu = time.process_time()
+        self._row: dict[str, Any] = {}
+        self._tokens: dict[str, list[Tensor]] = defaultdict(list)
+        self._loss = 0.0
+
+    def mark(self, phase: str) -> None:
+        """Seconds since the last mark go to `phase`."""
+        now = time.perf_counter()
+        self._row[f"time/{phase}"] = now - self._last
+        self._last = now
+
+    @torch.no_grad()
+    def tokens(
+        self,
+        batch: Batch,
+        piece: Piece,
+        logp_N: Tensor,
+        entropy_N: Tensor,
+        loss_N: Tensor,
+        old_N: Tensor | None,
+        reference_N: Tensor | None,
+    ) -> None:
+        logp_N, slot_N = logp_N.cpu(), piece.slot_N
+        self._loss += float((batch.weight_N[slot_N] * loss_N.cpu()).sum())
+        self._tokens["entropy"].append(entropy_N.cpu())
+        old = logp_N if old_N is None else old_N[slot_N]
+        self._tokens["ratio"].append((logp_N - old).exp())
+        self._tokens["advantage"].append(batch.advantage_N[slot_N])
+        self._tokens["gap"].append(old - batch.sampler_N[slot_N])
+        if reference_N is not None:
+            self._tokens["kl"].append(k3(logp_N, reference_N[slot_N]))
+        self._row["num_tokens"] = self._row.get("num_tokens", 0) + piece.ids_RT.numel()
+
+    def update(self, lr: float, grad_norm: float) -> None:
+        self._row |= {"learning_rate": lr, "grad_norm": grad_norm}
+
+    def groups(self, draw: Draw, settings: SftStage | SrlStage) -> None:
+        flat = {name: torch.cat(parts) for name, parts in self._tokens.items()}
+        self._row |= {"loss": self._loss, "entropy": float(flat["entropy"].mean())}
+        if not isinstance(settings, SrlStage):
+            return
+        if "kl" in flat:
+            self._row["kl"] = float(flat["kl"].mean())
+        low = (flat["ratio"] < 1 - settings.clip_epsilon) & (flat["advantage"] < 0)
+        high = (flat["ratio"] > 1 + settings.clip_epsilon) & (flat["advantage"] > 0)
+        gap, weight = flat["gap"].abs(), flat["gap"].exp()
+        self._row |= {
+            "clip_ratio/low_mean": float(low.float().mean()),
+            "clip_ratio/high_mean": float(high.float().mean()),
+            "clip_ratio/region_mean": float((low | high).float().mean()),
+            "sampling/sampling_logp_difference/mean": float(gap.mean()),
+            "sampling/sampling_logp_difference/max": float(gap.max()),
+            "sampling/importance_sampling_ratio/min": float(weight.min()),
+            "sampling/importance_sampling_ratio/mean": float(weight.mean()),
+            "sampling/importance_sampling_ratio/max": float(weight.max()),
+        }
+        self._row |= group_row(draw, settings)
+
+    def row(self) -> dict[str, Any]:
+        return self._row | {
+            "step_time": time.perf_counter() - self._began,
+            "time/cpu": time.process_time() - self._cpu,
+        }
+
+
+def group_row(draw: Draw, settings: SrlStage) -> dict[str, Any]:
+    """Of all groups that were drawn, live or not."""
+    samples = [sample for group in draw.seen for sample in group.samples]
+    scored = [sample.score for sample in samples if sample.score.value is not None]
+    lengths = [len(sample.tokens.ids) for sample in samples]
+    similarities = [score.parts["similarity"] for score in scored if "similarity" in score.parts]
+    return {
+        "reward": float(np.mean([score.value for score in scored])),
+        "reward_std": float(np.mean([reward_std(group) for group in draw.seen])),
+        "frac_reward_zero_std": 1 - len(draw.live) / len(draw.seen),
+        "completions/mean_length": float(np.mean(lengths)),
+        "completions/max_length": max(lengths),
+        "completions/clipped_ratio": float(np.mean([score.format_error == "truncated" for score in scored])),
+        "srl/similarity": float(np.mean(similarities)) if similarities else None,
+        "srl/format_error": float(np.mean([score.format_error is not None for score in scored])),
+        "srl/seen_groups": len(draw.seen),
+        "srl/kept_groups": len(draw.live),
+        "srl/fill": len(draw.live) / settings.batch,
+        "srl/groups_kept_only_by_format": sum(_only_format(group, settings) for group in draw.live),
+        "srl/unscored": len(samples) - len(scored),
+        "srl/unscored_groups": sum(len(rewards(group)) < 2 for group in draw.seen),
+    }
+
+
+def _only_format(group: Group, settings: SrlStage) -> bool:
+    """Whether the group's well-formed answers alone would not have kept it."""
+    well_formed = tuple(sample for sample in group.samples if sample.score.format_error is None)
+    return reward_std(Group(group.key, group.draw, well_formed)) <= settings.min_group_std
+
+
+def write_rollouts(folder: Path, step: int, draw: Draw) -> None:
+    """Every answer of a step: its prompt by reference, its text and ids, its reward with the parts."""
+    live = {group.draw for group in draw.live}
+    rows = [
+        {
+            "step_id": group.key,
+            "draw": group.draw,
+            "sample": i,
+            "live": group.draw in live,
+            "text": sample.text,
+            "ids": sample.tokens.ids,
+            "logps": [round(logp, 6) for logp in sample.tokens.logps],
+            "reward": sample.score.value,
+            "parts": dict(sample.score.parts),
+            "format_error": sample.score.format_error,
+        }
+        for group in draw.seen
+        for i, sample in enumerate(group.samples)
+    ]
+    write_rows(folder / "rollouts" / f"step_{step}.jsonl.zst", rows)

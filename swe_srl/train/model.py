@@ -1,0 +1,214 @@
+"""The network: made on the spot or loaded, in float32; and log-probabilities of chosen tokens under it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from swe_srl.config import Lora, ModelConfig, Scratch
+from swe_srl.errors import ConfigError
+from swe_srl.train.tree import Piece
+
+# The tags of the policy's form: one token each, added after the merges are learnt on text without them.
+TAGS = ["<think>", "</think>", "<function=", "</function>", "<parameter=", "</parameter>"]
+ROLES = ["<|system|>", "<|user|>", "<|assistant|>"]
+_LOGIT_ELEMENTS = 2**22  # logits held at once while log-probabilities are computed: 16 MB in float32
+
+
+# --------------------------------------------------------------------------------------------- loading
+
+
+def device_of(config: ModelConfig) -> torch.device:
+    if config.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(config.device)
+
+
+def load_tokenizer(path: str) -> Any:
+    """A tokenizer from a folder or a hub name. Raises ConfigError."""
+    from transformers import AutoTokenizer
+
+    with _readable(path):
+        return AutoTokenizer.from_pretrained(path)
+
+
+def load_model(path: str, device: torch.device) -> Any:
+    """A causal language model with float32 weights and no dropout. Raises ConfigError."""
+    from transformers import AutoModelForCausalLM
+
+    with _readable(path):
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="sdpa")
+    model = model.to(device).eval()  # dropout would make shared prefixes share their noise
+    _check_head(model)
+    return model
+
+
+def with_lora(model: Any, lora: Lora, seed: int) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    settings = LoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, target_modules=lora.targets, lora_dropout=0.0, task_type="CAUSAL_LM"
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return get_peft_model(model, settings).eval()
+
+
+@contextlib.contextmanager
+def _readable(path: str) -> Iterator[None]:
+    local = path.startswith((".", "/", "~")) or path.count("/") != 1 or Path(path).exists()
+    if local and not Path(path).expanduser().exists():
+        raise ConfigError(
+            f"model.path: there is no folder {path}. Expected a folder with config.json, weights and tokenizer, such "
+            "as a run's checkpoints/best, or the name of a model on the hub (owner/name)"
+        )
+    try:
+        yield
+    except (OSError, ValueError, KeyError) as error:
+        first = str(error).strip().splitlines()[0][:300]
+        raise ConfigError(f"model.path: {path} does not load as a causal language model: {first}") from error
+
+
+def build_scratch(texts: Iterable[str], scratch: Scratch, seed: int, folder: Path) -> None:
+    """Write a Qwen2-architecture network and its tokenizer, learnt from `texts`, as a Hugging Face folder."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+    from swe_srl.render import PLAIN_TEMPLATE
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    bpe.decoder = decoders.ByteLevel()
+    special = ["<|end|>", "<|pad|>", *ROLES]
+    trainer = trainers.BpeTrainer(
+        vocab_size=scratch.vocabulary - len(special) - len(TAGS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator((_without_tags(text) for text in texts), trainer)
+    bpe.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
+    bpe.add_tokens([AddedToken(tag, normalized=False) for tag in TAGS])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|end|>", pad_token="<|pad|>")
+    tokenizer.chat_template = PLAIN_TEMPLATE
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = Qwen2ForCausalLM(
+            Qwen2Config(
+                vocab_size=len(tokenizer),
+                hidden_size=scratch.hidden,
+                intermediate_size=scratch.intermediate,
+                num_hidden_layers=scratch.layers,
+                num_attention_heads=scratch.heads,
+                num_key_value_heads=scratch.kv_heads,
+                max_position_embeddings=scratch.max_positions,
+                tie_word_embeddings=True,
+                bos_token_id=None,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _without_tags(text: str) -> str:
+    for tag in TAGS:
+        text = text.replace(tag, "\n")
+    return text
+
+
+# --------------------------------------------------------------------------------------------- weights
+
+
+def core(model: Any) -> Any:
+    """The transformers model inside an adapter, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def named_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
+    """The weights by their plain Hugging Face names, adapters merged in; the model itself stays as it is."""
+    seen: set[str] = set()
+    for name, module in core(model).named_modules():
+        if hasattr(module, "base_layer") and hasattr(module, "get_delta_weight"):
+            delta = sum(module.get_delta_weight(adapter) for adapter in module.active_adapters)
+            for inner, parameter in module.base_layer.named_parameters(recurse=False):
+                merged = parameter + delta if inner == "weight" else parameter
+                seen.add(f"{name}.{inner}")
+                yield f"{name}.{inner}", merged.detach()
+    for name, parameter in core(model).named_parameters():
+        if ".base_layer." not in name and ".lora_" not in name and name not in seen:
+            yield name, parameter.detach()
+
+
+# ------------------------------------------------------------------------------------ log-probabilities
+
+
+def log_probs(
+    model: Any, piece: Piece, ids_N: Tensor, temperature: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Log-probability and entropy (nats, detached) of each prediction of a piece, [N] and [N], in float32.
+
+    `ids_N` are the tokens predicted, in the piece's order. Both are of logits / temperature. Logits exist for
+    a bounded number of predictions at a time and are recomputed in backward, so that peak memory does not
+    grow with length × vocabulary.
+    """
+    device = next(model.parameters()).device
+    mask = piece.mask_R1TT.to(device) if piece.mask_R1TT is not None else None
+    with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+        hidden_RTD = (
+            core(model)
+            .base_model(
+                input_ids=piece.ids_RT.to(device),
+                attention_mask=mask,
+                position_ids=piece.depth_RT.to(device),
+                use_cache=False,
+            )
+            .last_hidden_state
+        )
+        hidden_ND = hidden_RTD[piece.row_N.to(device), piece.source_N.to(device)]
+        return _chunked(core(model), hidden_ND, ids_N.to(device), temperature)
+
+
+def _chunked(model: Any, hidden_ND: Tensor, ids_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    size = max(1, _LOGIT_ELEMENTS // model.get_output_embeddings().weight.shape[0])
+    parts = [
+        checkpoint(_predict, model, hidden_nD, ids_n, temperature, use_reentrant=False)
+        for hidden_nD, ids_n in zip(hidden_ND.split(size), ids_N.split(size), strict=True)
+    ]
+    return torch.cat([logp for logp, _ in parts]), torch.cat([entropy for _, entropy in parts])
+
+
+def _predict(model: Any, hidden_nD: Tensor, ids_n: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    logits_nV = _logits(model, hidden_nD).float() / temperature
+    total_n = logits_nV.logsumexp(-1)
+    with torch.no_grad():
+        entropy_n = total_n - ((logits_nV - total_n[:, None]).exp() * logits_nV).sum(-1)
+    return logits_nV.gather(-1, ids_n[:, None])[:, 0] - total_n, entropy_n
+
+
+def _logits(model: Any, hidden: Tensor) -> Tensor:
+    logits: Tensor = model.get_output_embeddings()(hidden)
+    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    return cap * torch.tanh(logits / cap) if cap else logits
+
+
+def _check_head(model: Any) -> None:
+    """Refuse a model whose logits are not its head on its hidden state: they would be computed wrongly."""
+    ids = torch.arange(8, device=model.device)[None]
+    with torch.no_grad():
+        ours = _logits(model, model.base_model(input_ids=ids, use_cache=False).last_hidden_state)
+        theirs = model(input_ids=ids, use_cache=False).logits
+    gap = float((ours - theirs).abs().max())
+    if gap > 1e-3:
+        raise ConfigError(
+            f"{model.config.model_type}: its logits are not its output layer applied to its hidden state (they differ "
+            f"by {gap:.2g}), so they cannot be computed in chunks"
+        )

@@ -1,0 +1,113 @@
+"""Groups → a batch of weighted target tokens → the loss: GRPO as the paper states it (Eq. 1), and SFT's NLL.
+
+Every target token carries its weight from the moment the batch is formed, and the loss is Σ weight · loss. So
+micro-batches, packing, prefix sharing and ranks cannot change it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from swe_srl.train.tree import Strand
+from swe_srl.types import Group
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """N target tokens, flat, in the order of groups, samples and tokens; and the strands that hold them.
+
+    `advantage_N` is 1 for SFT. `sampler_N` are the sampler's log-probabilities (0 for an expert's tokens).
+    """
+
+    strands: tuple[tuple[Strand, ...], ...]  # by group
+    ids_N: Tensor
+    weight_N: Tensor
+    advantage_N: Tensor
+    sampler_N: Tensor
+
+
+# ------------------------------------------------------------------------------------------ the groups
+
+
+def rewards(group: Group) -> list[float]:
+    """The rewards of the samples that have one: what could not be scored teaches nothing."""
+    return [sample.score.value for sample in group.samples if sample.score.value is not None]
+
+
+def reward_std(group: Group) -> float:
+    """Population standard deviation in float64 (the paper divides by G, §4.2); 0 below two rewards."""
+    values = rewards(group)
+    return float(np.std(np.array(values, dtype=np.float64))) if len(values) > 1 else 0.0
+
+
+def supervised(groups: Sequence[Group]) -> Batch:
+    """SFT: each target token weighs 1 / (target tokens of the batch)."""
+    total = sum(len(sample.tokens.ids) for group in groups for sample in group.samples)
+    return _batch([[(sample.tokens, 1 / total, 1.0) for sample in group.samples] for group in groups])
+
+
+def reinforced(groups: Sequence[Group]) -> Batch:
+    """GRPO: A = (r − mean)/std over the group; a token weighs 1 / (responses · tokens of its response)."""
+    responses = sum(len(rewards(group)) for group in groups)
+    rows = []
+    for group in groups:
+        mean, std = float(np.mean(np.array(rewards(group), dtype=np.float64))), reward_std(group)
+        rows.append(
+            [
+                (sample.tokens, 1 / (responses * len(sample.tokens.ids)), (sample.score.value - mean) / std)
+                for sample in group.samples
+                if sample.score.value is not None
+            ]
+        )
+    return _batch(rows)
+
+
+def _batch(rows: Sequence[Sequence[tuple]]) -> Batch:
+    strands: list[tuple[Strand, ...]] = []
+    ids: list[int] = []
+    weight, advantage, sampler = [], [], []
+    for row in rows:
+        group = []
+        for tokens, token_weight, token_advantage in row:
+            group.append(Strand(tokens.prompt_ids, tokens.ids, len(ids)))
+            ids += tokens.ids
+            weight += [token_weight] * len(tokens.ids)
+            advantage += [token_advantage] * len(tokens.ids)
+            sampler += tokens.logps or [0.0] * len(tokens.ids)
+        strands.append(tuple(group))
+    return Batch(
+        tuple(strands), torch.tensor(ids), torch.tensor(weight), torch.tensor(advantage), torch.tensor(sampler)
+    )
+
+
+# -------------------------------------------------------------------------------------------- the loss
+
+
+def nll(logp_N: Tensor) -> Tensor:
+    """Loss of each target token, [N]."""
+    return -logp_N
+
+
+def clipped(logp_N: Tensor, old_N: Tensor, advantage_N: Tensor, epsilon: float) -> Tensor:
+    """Loss of each target token, [N]: −min(ρA, clip(ρ, 1−ε, 1+ε)A), ρ = exp(logp − old) (Eq. 1).
+
+    With one update a batch `old` is `logp` itself, detached: ρ = 1 and the clip cannot bind.
+    """
+    ratio_N = (logp_N - old_N).exp()
+    return -torch.minimum(ratio_N * advantage_N, ratio_N.clamp(1 - epsilon, 1 + epsilon) * advantage_N)
+
+
+def k3(logp_N: Tensor, reference_N: Tensor) -> Tensor:
+    """KL to the reference, the k3 estimator: exp(Δ) − Δ − 1 with Δ = reference − logp; [N], never negative."""
+    delta_N = reference_N - logp_N
+    return delta_N.exp() - delta_N - 1
+
+
+def sampler_weight(old_N: Tensor, sampler_N: Tensor, cap: float) -> Tensor:
+    """Truncated importance weight of what was sampled under other log-probabilities: min(exp(old − sampler), cap)."""
+    return (old_N - sampler_N).exp().clamp(max=cap).detach()

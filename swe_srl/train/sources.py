@@ -1,0 +1,169 @@
+"""Where groups come from: an expert's own answers (SFT), or a policy's, scored against the expert's (SRL).
+
+A source yields groups in draw order. Draw d of a stage is step `order[d]`: each epoch is a permutation that
+depends on the seed and the stage alone, so the cursor (draws used so far) is all there is to remember.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+
+from swe_srl.config import SftStage, SrlStage
+from swe_srl.policies import EnginePolicy, seed_of
+from swe_srl.render import Renderer
+from swe_srl.rewards import Attempt, Scorer
+from swe_srl.train.objective import reward_std
+from swe_srl.types import Completion, Group, Sample, Score, Step, Tokens
+
+WAVE = 64  # prompts generated before their scoring starts beside the next ones
+
+
+@dataclass(slots=True)
+class Cursor:
+    """A source's place. `live_share` is the share of live groups in the last batch: how many to draw at first."""
+
+    draw: int = 0
+    live_share: float = 1.0
+
+
+class Source(Protocol):
+    """`epoch` is the number of draws that visit everything once."""
+
+    epoch: int
+
+    def groups(self, update: int, cursor: Cursor) -> Iterator[Group]:
+        """Groups in draw order from the cursor on, for the `update`-th update; at most the stage's bound."""
+
+    def is_live(self, group: Group) -> bool:
+        """Whether the group teaches anything."""
+
+
+@dataclass(slots=True)
+class Order:
+    """Draw → position: one permutation an epoch."""
+
+    n: int
+    seed: int
+
+    def __getitem__(self, draw: int) -> int:
+        epoch, place = divmod(draw, self.n)
+        return int(_permutation(self.n, seed_of(self.seed, "epoch", epoch))[place])
+
+
+@lru_cache(maxsize=4)
+def _permutation(n: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).permutation(n)
+
+
+@dataclass(slots=True)
+class SftSource:
+    """Groups of one sample, the expert's own turn; all of them are live."""
+
+    steps: Sequence[Step]
+    renderer: Renderer
+    stage: SftStage
+    seed: int
+    order: Order = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.order = Order(len(self.steps), seed_of(self.seed, self.stage.name))
+
+    @property
+    def epoch(self) -> int:
+        return len(self.steps)
+
+    def groups(self, update: int, cursor: Cursor) -> Iterator[Group]:
+        for draw in range(cursor.draw, cursor.draw + self.stage.batch):
+            step = self.steps[self.order[draw]]
+            yield Group(step.id, draw, (expert_sample(self.renderer, step),))
+
+    def is_live(self, group: Group) -> bool:
+        return True
+
+
+def expert_sample(renderer: Renderer, step: Step) -> Sample:
+    """The expert's turn in the policy's form: what SFT learns, and what a validation loss is of."""
+    tokens = Tokens(
+        renderer.prompt_ids(step.trajectory.issue, step.history),
+        renderer.target_ids(step.expert.thought, step.action),
+        (),
+    )
+    return Sample(tokens, Score(None))
+
+
+@dataclass(slots=True)
+class SrlSource:
+    """Groups of G answers to an expert's step, each with its similarity to the expert's action (§4.2)."""
+
+    steps: Sequence[Step]
+    policy: EnginePolicy
+    scorer: Scorer
+    stage: SrlStage
+    seed: int
+    order: Order = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.order = Order(len(self.steps), seed_of(self.seed, self.stage.name))
+
+    @property
+    def epoch(self) -> int:
+        return len(self.steps)
+
+    def is_live(self, group: Group) -> bool:
+        return reward_std(group) > self.stage.min_group_std
+
+    def groups(self, update: int, cursor: Cursor) -> Iterator[Group]:
+        """Rounds of as many draws as the batch still seems to need, up to `max_draws` · batch."""
+        bound = self.stage.max_draws * self.stage.batch
+        drawn = live = 0
+        while drawn < bound and live < self.stage.batch:
+            share = live / drawn if live else cursor.live_share
+            need = math.ceil((self.stage.batch - live) / max(share, 1 / self.stage.max_draws))
+            size = min(need, bound - drawn)
+            for group in self._round(update, cursor.draw + drawn, size):
+                live += self.is_live(group)
+                yield group
+            drawn += size
+
+    def _round(self, update: int, first: int, size: int) -> Iterator[Group]:
+        """Answers are scored while the next wave is generated."""
+        starts = range(first, first + size, WAVE)
+        waves = [self._wave(update, range(start, min(start + WAVE, first + size))) for start in starts]
+        for wave in waves:
+            samples = [
+                Sample(completion.tokens, score, completion.text)
+                for completion, score in zip(wave.completions, wave.scores.result(), strict=True)
+                if completion.tokens is not None  # an engine's always has them
+            ]
+            G = self.stage.group_size
+            for i, (draw, step) in enumerate(zip(wave.draws, wave.steps, strict=True)):
+                yield Group(step.id, draw, tuple(samples[i * G : (i + 1) * G]))
+
+    def _wave(self, update: int, draws: range) -> _Wave:
+        G, name = self.stage.group_size, self.stage.name
+        steps = [self.steps[self.order[draw]] for draw in draws]
+        prompts = [prompt for step in steps for prompt in [self.policy.prompt(step)] * G]
+        seeds = [seed_of(self.seed, name, update, draw, sample) for draw in draws for sample in range(G)]
+        completions = self.policy.answer(prompts, seeds, self.stage.temperature)
+        attempts = [
+            Attempt(completion.text, completion.truncated, steps[i // G].action)
+            for i, completion in enumerate(completions)
+        ]
+        return _Wave(draws, steps, completions, self.scorer.start(attempts))
+
+
+@dataclass(frozen=True, slots=True)
+class _Wave:
+    """Draws that were generated together; their scores may still be on the way."""
+
+    draws: range
+    steps: list[Step]
+    completions: list[Completion]
+    scores: Future[list[Score]]

@@ -1,0 +1,59 @@
+"""Dynamic sampling: a batch is the first B live groups in draw order (§4.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from swe_srl.config import SftStage, SrlStage
+from swe_srl.errors import TrainingError
+from swe_srl.train.checkpoint import Progress
+from swe_srl.train.sources import Cursor, Source
+from swe_srl.types import Group
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What was drawn for one batch. `cursor` is where the next batch begins; surplus draws come again there.
+
+    `converged` is the reason why the stage ends instead of learning from it.
+    """
+
+    seen: tuple[Group, ...]
+    live: tuple[Group, ...]
+    cursor: Cursor
+    converged: str | None = None
+
+
+def take(source: Source, settings: SftStage | SrlStage, progress: Progress) -> Draw:
+    """The first `batch` live groups, or fewer where the bound on draws is met first.
+
+    Raises TrainingError where too many answers have no reward: that is infrastructure, not learning.
+    """
+    seen: list[Group] = []
+    live: list[Group] = []
+    for group in source.groups(progress.step, progress.cursor):
+        seen.append(group)
+        if source.is_live(group):
+            live.append(group)
+            if len(live) == settings.batch:
+                break
+    if isinstance(settings, SrlStage):
+        _refuse_unscored(seen, settings.max_unscored)
+    cursor = Cursor(progress.cursor.draw + len(seen), len(live) / len(seen))
+    converged = None
+    if len(live) < max(settings.batch / 4, 1):
+        converged = (
+            f"converged: {len(live)} of {len(seen)} groups had rewards that differ, fewer than a quarter of the "
+            f"{settings.batch} that an update needs"
+        )
+    return Draw(tuple(seen), tuple(live), cursor, converged)
+
+
+def _refuse_unscored(groups: list[Group], bound: float) -> None:
+    samples = [sample for group in groups for sample in group.samples]
+    unscored = sum(sample.score.value is None for sample in samples)
+    if unscored > bound * len(samples):
+        raise TrainingError(
+            f"{unscored} of {len(samples)} answers could not be scored, over the bound of {bound:.0%} "
+            "(max_unscored): mend the infrastructure and start the same command again, it goes on from the last state"
+        )
