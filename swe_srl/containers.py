@@ -10,7 +10,7 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -34,13 +34,13 @@ def documents(path: Path) -> Iterator[tuple[int, object | Dropped]]:
 
     Never raises for what is in the file, nor for a file that cannot be read.
     """
-    line = 1
+    line = 0
     try:
         with ExitStack() as stack:
             for line, document in _documents(_open(path, stack)):
                 yield line, document
     except _BROKEN as error:
-        yield line, Dropped(line, UNREADABLE, f"{type(error).__name__}: {error}")
+        yield line + 1, Dropped(line + 1, UNREADABLE, f"{type(error).__name__}: {error}")
 
 
 def _open(path: Path, stack: ExitStack) -> io.BufferedReader:
@@ -70,18 +70,28 @@ def _documents(file: io.BufferedReader) -> Iterator[tuple[int, object | Dropped]
         # no line inside a JSON document is itself an object and begins at the margin.
         second = file.readline()
         if not _is_record(second):
-            yield _whole(number, first + second + file.read())
+            yield from _whole(number, first + second + file.read())
             return
         yield number, document
         number += 1
         yield number, _parse(second, number)
-    for number, row in enumerate(file, number + 1):  # noqa: B020 - goes on counting
+    yield from _rows(number + 1, file)
+
+
+def _rows(start: int, rows: Iterable[bytes]) -> Iterator[tuple[int, object | Dropped]]:
+    for number, row in enumerate(rows, start):
         if row.strip():
             yield number, _parse(row, number)
 
 
-def _whole(number: int, content: bytes) -> tuple[int, object | Dropped]:
-    return (1, _parse(content, 1)) if number == 1 else (number, _parse(content, number))
+def _whole(start: int, content: bytes) -> Iterator[tuple[int, object | Dropped]]:
+    """One document over many lines; or, if it is none, JSON Lines that begin with several corrupt ones."""
+    document = _parse(content, 1)
+    rows = content.split(b"\n")
+    if isinstance(document, Dropped) and any(map(_is_record, rows)):
+        yield from _rows(start, rows)
+    else:
+        yield 1, document
 
 
 def _is_record(row: bytes) -> bool:

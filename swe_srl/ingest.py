@@ -85,9 +85,7 @@ def table(report: Report) -> Table:
         grid.add_row(file.path, file.format, str(file.trajectories), str(file.steps), _drops(file.dropped))
     grid.add_section()
     everything = [drop for file in report.files for drop in file.dropped]
-    grid.add_row(
-        f"{len(report.files)} files", "", str(report.trajectories), str(report.steps), _drops(everything)
-    )
+    grid.add_row(f"{len(report.files)} files", "", str(report.trajectories), str(report.steps), _drops(everything))
     return grid
 
 
@@ -120,9 +118,7 @@ def open_data(path: str | Path) -> Sequence[Trajectory]:
     if path.is_dir() and is_store(path):
         store = Store(path)
         if not store.rows:
-            raise DataError(
-                f"{path} is a store without a trajectory. Make it again: swe-srl ingest LOGS --out {path}"
-            )
+            raise DataError(f"{path} is a store without a trajectory. Make it again: swe-srl ingest LOGS --out {path}")
         return store
     report = Report()
     files = _files([path])
@@ -202,9 +198,7 @@ def _verdicts(path: Path) -> dict[str, bool]:
     try:
         verdicts = orjson.loads(beside.read_bytes())
     except orjson.JSONDecodeError as error:
-        raise DataError(
-            f"{beside} is not JSON ({error}). Expected an object: instance id to true or false."
-        ) from None
+        raise DataError(f"{beside} is not JSON ({error}). Expected an object: instance id to true or false.") from None
     if not isinstance(verdicts, dict) or not all(isinstance(value, bool) for value in verdicts.values()):
         raise DataError(f"{beside} does not map instance ids to true or false. Mend it or take it away.")
     return verdicts

@@ -118,7 +118,8 @@ def _hear(turns: Turns, message: dict[str, Any], fence: re.Pattern[str]) -> None
     actions = mappings(mapping(message.get("extra"), "extra").get("actions"), "extra.actions")
     try:
         if actions:
-            turns.act(_thought(fence.sub("", said)), [_ran(action) for action in actions])
+            said = said if message.get("tool_calls") else fence.sub("", said)
+            turns.act(_thought(said), [_ran(action) for action in actions])
         elif message.get("tool_calls"):
             found = [action_of(call) for call in mappings(message["tool_calls"], "tool_calls")]
             turns.act(_thought(said), [(id, _named(action)) for id, action in found])
