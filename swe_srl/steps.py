@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import overload
 
 from swe_srl.actions import is_target
+from swe_srl.errors import DataError
 from swe_srl.tools import BASH, EDITOR
 from swe_srl.types import Action, Step, Trajectory
 
@@ -58,7 +59,7 @@ class StepFilter:
 
 
 class StepSet(Sequence[Step]):
-    """Steps as references into the trajectories: an entry costs two integers, whatever its prompt's length."""
+    """Steps as references into the trajectories: two integers each, whatever the length of their prompts."""
 
     def __init__(self, trajectories: Sequence[Trajectory], references: Sequence[tuple[int, int]]) -> None:
         self.trajectories = trajectories
@@ -109,10 +110,18 @@ def split(
 
     `validation` and `test` are repositories' names, or the share of trajectories to take (whole repositories,
     in an order that depends on the seed and the names alone). Logs without a repository stand for themselves
-    with their near-duplicates (issues that begin alike); where that leaves fewer than three groups, single
-    trajectories are split, with a warning.
+    with their near-duplicates (issues that begin alike); where that leaves fewer than three groups for shares,
+    single trajectories are split, with a warning. Raises DataError for a name that no trajectory has.
     """
     groups = _groups(trajectories)
+    by_share = isinstance(validation, int | float) and isinstance(test, int | float)
+    if by_share and len(groups) > 1 and len(set(groups)) < 3:
+        warnings.warn(
+            f"the {len(groups)} trajectories come from {len(set(groups))} repositories or issues: split by "
+            "trajectory, so training and held-out steps may share code",
+            stacklevel=2,
+        )
+        groups = [trajectory.id for trajectory in trajectories]
     order = sorted(set(groups), key=lambda group: hashlib.sha256(f"{seed}/{group}".encode()).digest())
     sizes = Counter(groups)
     place = dict.fromkeys(order, "train")
@@ -124,6 +133,11 @@ def split(
                 if place[group] == "train" and taken + sizes[group] / 2 < wanted * len(groups):
                     place[group], taken = name, taken + sizes[group]
         else:
+            if missing := set(wanted) - set(order):
+                raise DataError(
+                    f"{name} repositories {', '.join(sorted(missing))}: no trajectory is of them; "
+                    f"there are {', '.join(sorted(place)[:20])}"
+                )
             place.update(dict.fromkeys(wanted, name))
     found: dict[str, list[int]] = {name: [] for name in SPLITS}
     for position, group in enumerate(groups):
@@ -141,15 +155,7 @@ def _groups(trajectories: Sequence[Trajectory]) -> list[str]:
             issues[position] = " ".join(trajectory.issue[:2000].split())[:500]
     for position, leader in _near_duplicates(issues).items():
         names[position] = f"issue like that of {trajectories[leader].id}"
-    groups = [name or "" for name in names]
-    if len(groups) > 1 and len(set(groups)) < 3:
-        warnings.warn(
-            f"the {len(groups)} trajectories come from {len(set(groups))} repositories or issues: split by "
-            "trajectory, so training and held-out steps may share code",
-            stacklevel=3,
-        )
-        return [trajectory.id for trajectory in trajectories]
-    return groups
+    return [name or "" for name in names]
 
 
 def _near_duplicates(texts: dict[int, str]) -> dict[int, int]:
