@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import orjson
 import zstandard
@@ -26,6 +27,7 @@ UNREADABLE = "unreadable file"
 
 _BOM = b"\xef\xbb\xbf"
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_CHUNK = 1 << 16
 _BROKEN = (OSError, EOFError, zlib.error, zstandard.ZstdError)
 
 
@@ -49,10 +51,42 @@ def _open(path: Path, stack: ExitStack) -> io.BufferedReader:
     if head.startswith(_GZIP):
         return io.BufferedReader(stack.enter_context(gzip.open(file, "rb")))
     if head.startswith(_ZSTD):
-        # A store is many frames in one file: read on after the first.
-        reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-        return io.BufferedReader(stack.enter_context(reader))
+        return io.BufferedReader(_ZstdFrames(file))
     return file
+
+
+class _ZstdFrames(io.RawIOBase):
+    """The content of zstd frames, one after another: a store has one a trajectory.
+
+    The library's own reader takes the end of the file inside a frame for the end of the content; here it is
+    an EOFError, as it is with gzip, because what is lost must be told.
+    """
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        self._file = file
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._begun = False
+        self._content = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._content:
+            chunk = b""
+            if self._frame.eof:
+                chunk = self._frame.unused_data
+                self._frame, self._begun = zstandard.ZstdDecompressor().decompressobj(), False
+            chunk = chunk or self._file.read(_CHUNK)
+            if not chunk and self._begun:
+                raise EOFError("the file ends inside a zstd frame")
+            if not chunk:
+                return 0
+            self._begun = True
+            self._content = memoryview(self._frame.decompress(chunk))
+        count = min(len(buffer), len(self._content))
+        buffer[:count], self._content = self._content[:count], self._content[count:]
+        return count
 
 
 def _documents(file: io.BufferedReader) -> Iterator[tuple[int, object | Dropped]]:

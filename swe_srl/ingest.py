@@ -90,7 +90,7 @@ def table(report: Report) -> Table:
 
 
 def _drops(dropped: Sequence[Dropped]) -> str:
-    """Reasons, the most common first, each with the first line where it was met and what was seen there."""
+    """Reasons, the most common first, each with the first line where it was met."""
     first = {drop.reason: drop for drop in reversed(dropped)}
     counts = Counter(drop.reason for drop in dropped).most_common()
     return "\n".join(f"{count} × {reason} (first: line {first[reason].line})" for reason, count in counts)
@@ -107,7 +107,7 @@ def ingest(paths: Iterable[str | Path], out: str | Path, progress: Progress | No
     if Path(out).exists() and not Path(out).is_dir():
         raise DataError(f"{out} is a file. Give a folder for the store, or a path where one can be made.")
     report = Report()
-    files = _files(paths)
+    files = _files(paths, skip=Path(out))
     write_store(out, _usable(_read_all(files, report, progress), files, report))
     return report
 
@@ -215,13 +215,16 @@ def _judged(trajectory: Trajectory, verdicts: dict[str, bool]) -> Trajectory:
 # --------------------------------------------------------------------------------------------- files
 
 
-def _files(paths: Iterable[str | Path]) -> list[Path]:
-    """The files to read, folders walked in sorted order, each file once. Raises DataError."""
+def _files(paths: Iterable[str | Path], skip: Path | None = None) -> list[Path]:
+    """The files to read, folders walked in sorted order, each file once. Raises DataError.
+
+    `skip` is not walked into: the store that an earlier ingest left among the logs is not one of them.
+    """
     found: dict[Path, None] = {}
     asked = [Path(path) for path in paths]
     for path in asked:
         if path.is_dir():
-            found.update(dict.fromkeys(_walk(path)))
+            found.update(dict.fromkeys(_walk(path, skip.resolve() if skip else None)))
         elif path.exists():
             found[path] = None
         else:
@@ -232,12 +235,13 @@ def _files(paths: Iterable[str | Path]) -> list[Path]:
     return list(found)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path, skip: Path | None) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or _is_no_log(path):
             continue
         if path.is_dir() and not path.is_symlink():
-            yield from _walk(path)
+            if path.resolve() != skip:
+                yield from _walk(path, skip)
         elif path.is_file():
             yield path
 

@@ -149,14 +149,14 @@ class Store(Sequence[Trajectory]):
         if isinstance(index, slice):
             return tuple(self[i] for i in range(*index.indices(len(self))))
         position = range(len(self))[index]  # negative numbers, and IndexError
-        if position not in self._cache:
-            row = self.rows[position]
+        trajectory = self._cache.pop(position, None)
+        if trajectory is None:
             with (self.folder / TRAJECTORIES).open("rb") as file:
-                self._cache[position] = self._read(file, row)
-            if len(self._cache) > self._keep:
-                self._cache.popitem(last=False)
-        self._cache.move_to_end(position)
-        return self._cache[position]
+                trajectory = self._read(file, self.rows[position])
+        self._cache[position] = trajectory  # the latest is last
+        if len(self._cache) > self._keep:
+            self._cache.popitem(last=False)
+        return trajectory
 
     def __iter__(self) -> Iterator[Trajectory]:
         """One pass over the file; the cache is left alone."""

@@ -301,6 +301,14 @@ def test_mini_v1_takes_exactly_one_fenced_block() -> None:
     assert trajectory.outcome == Outcome(None, "Submitted", "diff --git a/x b/x\n")
 
 
+def test_a_chat_with_a_fenced_block_is_no_run() -> None:
+    said = [("user", "How do I list files?"), ("assistant", "So:\n```bash\nls\n```"), ("user", "Thanks!")]
+    chat = [{"role": role, "content": content} for role, content in said]
+    assert detect(chat) is detect({"messages": chat}) is None
+    chat[2]["content"] = "<returncode>0</returncode>\n<output>\n</output>"
+    assert detect(chat) is detect({"messages": chat}) is mini
+
+
 def test_mini_v1_cut_off_after_a_command() -> None:
     assert read(v1("```bash\nls\n```")) == [Dropped(1, "no action", "exit status None")]
     trajectory = read_one(v1("```bash\nls\n```", "x", "```bash\nrm -r build\n```"))
@@ -516,7 +524,8 @@ JUNK: tuple[Any, ...] = (
 def mutate(document: Any, rng: random.Random) -> Any:
     """The document with junk in one random place, or with one thing taken away."""
     document = orjson.loads(orjson.dumps(document))
-    node, parents = document, []
+    node = document
+    parents: list[tuple[Any, Any]] = []
     while isinstance(node, (dict, list)) and node and (not parents or rng.random() < 0.8):
         key = rng.choice(list(node) if isinstance(node, dict) else range(len(node)))
         parents.append((node, key))

@@ -235,13 +235,12 @@ def test_broken_files_beside_a_good_one(tmp_path: Path) -> None:
         "good.jsonl": [],
         "cut.json": [NOT_JSON],
         "cut.jsonl.gz": [UNREADABLE],
-        "cut.jsonl.zst": reasons["cut.jsonl.zst"],
+        "cut.jsonl.zst": [UNREADABLE],
         "empty.json": [EMPTY],
         "blank.json": [EMPTY],
         "image.png": [NOT_UTF8],
         "other.json": [NO_FORMAT],
     }
-    assert reasons["cut.jsonl.zst"]
     assert {file.path: file.trajectories for file in report.files}[str(logs / "deep" / "good.jsonl")] == 2
 
 
@@ -264,7 +263,19 @@ def test_lines_are_read_one_at_a_time(tmp_path: Path) -> None:
     assert isinstance(last, Dropped)
 
 
-def test_a_directory_without_permission_to_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("frames", [1, 40])
+def test_no_cut_of_an_archive_is_silent(tmp_path: Path, frames: int) -> None:
+    rows = [lines(record(i, str(i) * 3000)) for i in range(40)]
+    content = zstandard.compress(b"".join(rows)) if frames == 1 else b"".join(map(zstandard.compress, rows))
+    path = tmp_path / "log"
+    for cut in range(5, len(content), 37):
+        path.write_bytes(content[:cut])
+        found = [document for _, document in documents(path)]
+        whole = sum(not isinstance(document, Dropped) for document in found)
+        assert isinstance(found[-1], Dropped) or (frames > 1 and whole < 40)
+
+
+def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     (reason,) = [document for _, document in documents(gone)]
     assert isinstance(reason, Dropped)
@@ -330,6 +341,12 @@ def test_a_store_can_be_ingested_again(tmp_path: Path) -> None:
     report = ingest([tmp_path / "store"], tmp_path / "again")
     assert [(file.format, file.trajectories) for file in report.files] == [("swe-srl", 2)]
     assert tuple(Store(tmp_path / "again")) == tuple(Store(tmp_path / "store"))
+
+
+def test_a_store_among_the_logs_is_not_read_again(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(lines(record(1), record(1, "another run")))
+    first = ingest([tmp_path], tmp_path / "store").as_json()
+    assert ingest([tmp_path], tmp_path / "store").as_json() == first
 
 
 # ------------------------------------------------------------------------------------------- asked wrongly

@@ -39,11 +39,13 @@ def messages_of(document: object) -> list[dict[str, Any]] | None:
 
 
 def style_of(document: object) -> Style | None:
-    """How the model's messages call tools; None if they never do.
+    """How the model's messages call tools; None if they never do, or if the record says itself what it is.
 
     Text may quote another style's call: tool calls win over text, and the commoner of two texts wins, because
     one record of fenced commands ends with an XML submit.
     """
+    if isinstance(document, dict) and "trajectory_format" in document:
+        return None
     messages = messages_of(document) or []
     spoken = [message for message in messages if message["role"] == "assistant"]
     if any(message.get("tool_calls") for message in spoken):

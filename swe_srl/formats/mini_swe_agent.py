@@ -15,7 +15,7 @@ from swe_srl.actions import read_call
 from swe_srl.errors import FormatError, UnrenderableError
 from swe_srl.formats.calls import action_of, tool_call_of
 from swe_srl.formats.canonical import ANNEX, annex, with_annex
-from swe_srl.formats.chat import XML_CALL, messages_of, style_of
+from swe_srl.formats.chat import XML_CALL, messages_of, plain, style_of
 from swe_srl.formats.document import (
     Dropped,
     Malformed,
@@ -51,13 +51,18 @@ SUBMIT_COMMANDS = frozenset(
     }
 )
 
+_SIGNS = ("<returncode>", "COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT", "MINI_SWE_AGENT_FINAL_OUTPUT")
+
 _SYSTEM = "You are a helpful assistant that can interact with a computer shell to solve programming tasks."
 
 
 def detect(document: object) -> bool:
+    """By its own word, or by its marks: any chat about a shell may hold a fenced block."""
     if isinstance(document, dict) and isinstance(stated := document.get("trajectory_format"), str):
         return stated.startswith("mini-swe-agent")
-    return style_of(document) == "fence"
+    return style_of(document) == "fence" and any(
+        sign in plain(message.get("content")) for message in messages_of(document) or [] for sign in _SIGNS
+    )
 
 
 # ------------------------------------------------------------------------------------------- reading

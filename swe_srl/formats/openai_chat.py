@@ -31,8 +31,7 @@ name = "openai-chat"
 
 
 def detect(document: object) -> bool:
-    stated = isinstance(document, dict) and "trajectory_format" in document
-    return not stated and style_of(document) == "tool_calls"
+    return style_of(document) == "tool_calls"
 
 
 def read(document: Any, provenance: Provenance) -> Iterator[Trajectory | Dropped]:
