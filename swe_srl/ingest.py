@@ -77,7 +77,9 @@ class Report:
 
 def table(report: Report) -> Table:
     """The report for a terminal: a row a file, what was dropped grouped by reason."""
-    grid = Table("file", "format", title=None)
+    grid = Table()
+    grid.add_column("file", overflow="fold")
+    grid.add_column("format")
     for name in ("trajectories", "steps"):
         grid.add_column(name, justify="right")
     grid.add_column("dropped")

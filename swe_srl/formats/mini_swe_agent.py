@@ -105,7 +105,7 @@ def _turns(messages: list[dict[str, Any]]) -> tuple[tuple[Turn, ...], dict[str, 
         role = message["role"]
         if role == "assistant":
             begun = True
-            _hear(turns, message, fence)
+            _hear(turns, message, fence, last=message is messages[-1])
         elif not begun:
             continue  # the prompts
         elif role == "exit":
@@ -117,8 +117,11 @@ def _turns(messages: list[dict[str, Any]]) -> tuple[tuple[Turn, ...], dict[str, 
     return turns.close()
 
 
-def _hear(turns: Turns, message: dict[str, Any], fence: re.Pattern[str]) -> None:
-    """One answer of the model. Version 2 says in `extra.actions` what was run; its calls say it again."""
+def _hear(turns: Turns, message: dict[str, Any], fence: re.Pattern[str], last: bool) -> None:
+    """One answer of the model. Version 2 says in `extra.actions` what was run; its calls say it again.
+
+    mini-coder's records end with an XML submit in place of the fenced one, and nothing after it.
+    """
     said = text(message.get("content"), "content")
     actions = mappings(mapping(message.get("extra"), "extra").get("actions"), "extra.actions")
     try:
@@ -130,8 +133,8 @@ def _hear(turns: Turns, message: dict[str, Any], fence: re.Pattern[str]) -> None
             turns.act(_thought(said), [(id, _named(action)) for id, action in found])
         elif len(blocks := fence.findall(said)) == 1:
             turns.act(_thought(fence.sub("", said)), [(None, _bash(blocks[0]))])
-        elif not blocks and (xml := XML_CALL.search(said)):
-            turns.act(_thought(said[: xml.start()]), [(None, read_call(said)[0])])  # mini-coder's last answer
+        elif last and not blocks and (xml := XML_CALL.search(said)):
+            turns.act(_thought(said[: xml.start()]), [(None, read_call(said)[0])])
         else:
             turns.drop(REJECTED)
     except (Malformed, FormatError):
