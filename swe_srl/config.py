@@ -51,6 +51,12 @@ class ModelConfig(Strict):
     scratch: Scratch = Scratch()
     lora: Lora | None = None
 
+    def origin(self) -> str:
+        """The path, where one is needed. Raises ConfigError."""
+        if self.path is None:
+            raise ConfigError("model.path is not set: the folder of a checkpoint, such as runs/…/checkpoints/best")
+        return self.path
+
     @model_validator(mode="after")
     def _one_origin(self) -> ModelConfig:
         if self.path is not None and "scratch" in self.model_fields_set:

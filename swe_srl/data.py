@@ -6,15 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from swe_srl.config import DataConfig, nearest
+from swe_srl.config import DataConfig
 from swe_srl.errors import DataError
 from swe_srl.ingest import open_data
 from swe_srl.steps import SPLITS, StepFilter, StepSet, split, step_set
 from swe_srl.types import Trajectory
 
-_SPLIT_SEED = (
-    0  # the same split for every seed of a run: seeds differ in what is sampled, not in what is held out
-)
+_SPLIT_SEED = 0  # the same split for every seed of a run: seeds differ in what is sampled, not in what is held out
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +27,6 @@ class Dataset:
 def load_dataset(config: DataConfig) -> Dataset:
     """Read, filter and split. Raises DataError where a named repository is not there, or nothing is left."""
     trajectories = open_data(config.path)
-    _check_names(config, trajectories)
     positions = split(trajectories, validation=config.validation, test=config.test, seed=_SPLIT_SEED)
     keep = StepFilter(config.resolved_only, tuple(config.tools), config.include_last)
     skipped: Counter[str] = Counter()
@@ -41,22 +38,10 @@ def require(dataset: Dataset, name: str, path: str) -> StepSet:
     """A split that must not be empty. Raises DataError, with what was left out and why."""
     steps = dataset.splits[name]
     if not len(steps):
-        reasons = (
-            ", ".join(f"{reason} ({n})" for reason, n in dataset.skipped.most_common(5)) or "nothing left out"
-        )
+        reasons = ", ".join(f"{reason} ({n})" for reason, n in dataset.skipped.most_common(5)) or "nothing left out"
         sizes = ", ".join(f"{split} {len(steps)}" for split, steps in dataset.splits.items())
         raise DataError(
             f"{path}: no {name} steps (steps by split: {sizes}; left out: {reasons}). Change data.validation and "
             "data.test (a share, or a list of repositories), or the filters under [data]"
         )
     return steps
-
-
-def _check_names(config: DataConfig, trajectories: Sequence[Trajectory]) -> None:
-    wanted = [name for names in (config.validation, config.test) if isinstance(names, list) for name in names]
-    if not wanted:
-        return
-    known = {trajectory.task.repository for trajectory in trajectories if trajectory.task.repository}
-    for name in wanted:
-        if name not in known:
-            raise DataError(f"{config.path} has no repository {name!r}{nearest(name, known)}")

@@ -13,11 +13,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
 
 from cydifflib import SequenceMatcher
 
-from swe_srl.actions import canonical, parse_completion
-from swe_srl.errors import FormatError
+from swe_srl.actions import canonical, parse_call, parse_completion
+from swe_srl.errors import DataError, FormatError
 from swe_srl.types import Action, Score
 
 FORMAT_PENALTY = -1.0
@@ -51,6 +53,27 @@ def similarity_reward(attempt: Attempt) -> Score:
 
 
 REWARDS: dict[str, Reward] = {"similarity": similarity_reward}
+
+
+def score_files(expert: Path, proposed: Path) -> dict[str, Any]:
+    """The JSON object of `swe-srl score`. A think block before the expert's call is ignored.
+
+    Raises DataError for a file that cannot be read, or an expert's file that holds no call.
+    """
+    text, answer = _read(expert), _read(proposed)
+    try:
+        action = parse_call(text.rpartition("</think>")[2])
+    except FormatError as error:
+        raise DataError(f"{expert}: {error}. Expected one call: <function=NAME> … </function>") from None
+    score = similarity_reward(Attempt(answer, False, action))
+    return {"reward": score.value, "parts": dict(score.parts), "format_error": score.format_error}
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as text: {error}") from None
 
 
 class Scorer:

@@ -1,0 +1,216 @@
+"""The commands: thin, and quick to say what they are. Heavy packages are imported where a command needs them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Train software-engineering agents from the logs of experts (SRL, arXiv 2510.25992).",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[a.b=c]...", help="Anything that the TOML sets.")]
+
+
+@app.command(epilog="Example: swe-srl ingest logs/*.traj --out data/mine")
+def ingest(
+    paths: Annotated[list[Path], typer.Argument(help="Log files, or folders of them.")],
+    out: Annotated[Path, typer.Option(help="Folder of the store.")],
+    json: Json = False,
+) -> None:
+    """Read logs of other agents into one store, and account for every file."""
+    from swe_srl.ingest import ingest as read
+    from swe_srl.ingest import table
+    from swe_srl.progress import bar
+
+    with bar("ingest", 1) as tick:
+        report = read(paths, out, lambda done, total, path: tick(0, f"{done}/{total} {path.name[:40]}"))
+        tick(1, "")
+    show(report.as_json(), table(report), json)
+
+
+@app.command(epilog="Example: swe-srl inspect trajectories --trajectory spans__3.0 --step 2")
+def inspect(
+    data: Annotated[Path, typer.Argument(metavar="DATA|RUN", help="A store, raw logs, or a run directory.")],
+    trajectory: Annotated[str | None, typer.Option(help="Show one trajectory.")] = None,
+    step: Annotated[int | None, typer.Option(help="Show one step of it; of a run: one update's groups.")] = None,
+    json: Json = False,
+) -> None:
+    """Look at data, at one step as the policy sees it, or at the groups of an update."""
+    from swe_srl import inspection
+    from swe_srl.errors import UserError
+    from swe_srl.ingest import open_data
+
+    if inspection.is_run(data):
+        show(*inspection.run_groups(data, step), json)
+        return
+    trajectories = open_data(data)
+    if trajectory is None:
+        if step is not None:
+            raise UserError("--step needs --trajectory: a step is one of a trajectory's")
+        show(*inspection.overview(trajectories), json)
+        return
+    found = inspection.find(trajectories, trajectory)
+    show(*(inspection.one_trajectory(found) if step is None else inspection.one_step(trajectories, found, step)), json)
+
+
+@app.command(epilog="Example: swe-srl score --expert expert.txt --proposed answer.txt")
+def score(
+    expert: Annotated[Path, typer.Option(help="File with the expert's call; a think block before it is ignored.")],
+    proposed: Annotated[Path, typer.Option(help="File with a completion in the policy's form.")],
+    json: Json = False,
+) -> None:
+    """One reward with its parts."""
+    from swe_srl.rewards import score_files
+
+    found = score_files(expert, proposed)
+    lines = [f"reward {found['reward']:.4f}"]
+    lines += [f"  {name} {value:.4f}" for name, value in found["parts"].items()]
+    if found["format_error"]:
+        lines.append(f"  format error: {found['format_error']}")
+    show(found, "\n".join(lines), json)
+
+
+@app.command(epilog="Example: swe-srl record configs/record.toml copies=2 limit=5 out=runs/demos")
+def record(
+    config: Annotated[Path, typer.Argument(help="A TOML file.")], overrides: Overrides = None, json: Json = False
+) -> None:
+    """Demonstrations by a scripted expert on tasks, in several log formats."""
+    from swe_srl.config import RecordConfig, load
+    from swe_srl.progress import bar
+    from swe_srl.record import record as run
+
+    settings = load(RecordConfig, config, overrides or [])
+    with bar("record", 1000) as tick:
+        found = run(
+            settings.tasks,
+            settings.out,
+            copies=settings.copies,
+            seed=settings.seed,
+            sandbox_kind=settings.sandbox.kind,
+            limit=settings.limit,
+            progress=lambda done, total: tick(1000 * done // total, f"{done} of {total} demonstrations"),
+        )
+    show(found, f"{found['trajectories']} demonstrations, {found['steps']} steps, in {settings.out}", json)
+
+
+@app.command(epilog="Example: swe-srl train configs/srl.toml model.path=my/model data.path=data/mine stage.srl.lr=1e-6")
+def train(
+    config: Annotated[Path, typer.Argument(help="A TOML file: a chain of stages.")],
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Run a chain of stages; started again, it goes on."""
+    from swe_srl.config import TrainConfig, load
+
+    settings = load(TrainConfig, config, overrides or [])
+    from swe_srl.train.chain import train as run
+
+    quieten()
+    found = run(settings)
+    lines = []
+    for stage in found["stages"]:
+        low, high = stage["validation"]["interval"]
+        lines.append(
+            f"{stage['name']} ({stage['kind']}): {stage['steps']} steps, {stage['ended']}; best validation similarity "
+            f"{stage['validation']['similarity']:.3f} [{low:.3f}, {high:.3f}] at step {stage['validation']['step']}"
+        )
+    lines += [f"run         {found['run_dir']}", f"checkpoint  {found['checkpoint']}"]
+    show(found, "\n".join(lines), json)
+
+
+@app.command(
+    epilog="Example: swe-srl evaluate configs/eval_steps.toml model.path=runs/srl/stages/1-srl/checkpoints/best"
+)
+def evaluate(
+    config: Annotated[Path, typer.Argument(help="A TOML file.")], overrides: Overrides = None, json: Json = False
+) -> None:
+    """How near a checkpoint's commands are to the experts' on held-out steps, beside policies that know nothing."""
+    from rich.console import Group
+
+    from swe_srl.config import EvaluateConfig, load
+    from swe_srl.evaluate.offline import evaluate_steps
+    from swe_srl.evaluate.report import difference_table, table
+
+    settings = load(EvaluateConfig, config, overrides or [])
+    quieten()
+    comparison, found = evaluate_steps(settings, {"policy": settings.model.origin()})
+    known = found["trained_on"]
+    words = [
+        *comparison.remarks,
+        f"{known['evaluated_and_trained_on']} of the {known['evaluated']} evaluated instances were trained on",
+        f"report {found['report']}, picture {found['plot']}",
+    ]
+    show(found, Group(table(comparison), difference_table(comparison), *words), json)
+    if found["n_infra"]:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: swe-srl doctor configs/srl.toml")
+def doctor(
+    config: Annotated[str | None, typer.Argument(help="A training config, to see whether it fits.")] = None,
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
+    """What this machine can do; whether a config fits."""
+    from rich.pretty import Pretty
+
+    from swe_srl.doctor import doctor as look
+
+    quieten()
+    found = look(config, overrides or [])
+    show(found, Pretty(found), json)
+
+
+# ---------------------------------------------------------------------------------------- the two ways out
+
+
+def show(found: dict[str, Any], words: RenderableType, as_json: bool) -> None:
+    """One JSON object, or what a person reads; nothing else ever goes to stdout."""
+    if as_json:
+        import orjson
+
+        sys.stdout.write(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode() + "\n")
+        return
+    from rich.console import Console
+
+    Console(soft_wrap=isinstance(words, str)).print(words, highlight=False, markup=False)
+
+
+def quieten() -> None:
+    """One bar at a time, and it is ours."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def main() -> None:
+    """Run a command. A user's mistake is one paragraph and exit code 2; work that failed is exit code 1."""
+    from swe_srl.errors import SweSrlError, UserError
+
+    try:
+        app()
+    except UserError as error:
+        sys.exit(_say(error, 2))
+    except SweSrlError as error:
+        sys.exit(_say(error, 1))
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from the last saved state", file=sys.stderr)
+        sys.exit(130)
+
+
+def _say(error: Exception, code: int) -> int:
+    print(f"swe-srl: {error}", file=sys.stderr)
+    return code

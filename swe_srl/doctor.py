@@ -1,0 +1,104 @@
+"""What this machine can do, and whether a training config fits it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "transformers", "peft", "tensorboard", "cydifflib", "rapidfuzz", "gitpython", "unidiff")
+BYTES_A_PARAMETER = 16  # float32 weights, gradients and Adam's two moments
+GIB = 2**30
+
+
+def doctor(config_path: str | None, overrides: list[str]) -> dict[str, Any]:
+    """The JSON object of `swe-srl doctor`. Raises ConfigError and DataError of the config it is given."""
+    import torch
+
+    devices = ["cpu"] + [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    found: dict[str, Any] = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "devices": devices,
+        "cores": os.cpu_count(),
+        "memory_gib": round(_memory_bytes() / GIB, 1),
+        "disk_free_gib": round(shutil.disk_usage(".").free / GIB, 1),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "sandboxes": _sandboxes(),
+        "engines": {"hf": "ok" if importlib.util.find_spec("transformers") else "pip install transformers"},
+    }
+    if config_path is not None:
+        found["config"] = _fits(config_path, overrides, found)
+    return found
+
+
+def _fits(path: str, overrides: list[str], machine: dict[str, Any]) -> dict[str, Any]:
+    from swe_srl.config import TrainConfig, load
+    from swe_srl.data import load_dataset, require
+
+    config = load(TrainConfig, path, overrides)
+    dataset = load_dataset(config.data)
+    for name in ("train", "validation"):
+        require(dataset, name, config.data.path)
+    parameters = _parameters(config)
+    engine = parameters * (2 if config.model.dtype == "bfloat16" else 4)
+    need = parameters * BYTES_A_PARAMETER + engine
+    if config.model.lora is not None:
+        need = parameters * 4 + engine
+    return {
+        "path": path,
+        "steps": {name: len(steps) for name, steps in dataset.splits.items()},
+        "left_out": dict(dataset.skipped),
+        "parameters": parameters,
+        "weights_gib": round(need / GIB, 2),
+        "fits": need < machine["memory_gib"] * GIB,
+    }
+
+
+def _parameters(config: Any) -> int:
+    """Counted on an empty model: nothing is loaded."""
+    from accelerate import init_empty_weights
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if config.model.path is None:
+        size = config.model.scratch
+        return int(
+            size.vocabulary * size.hidden + size.layers * size.hidden * (3 * size.hidden + 3 * size.intermediate)
+        )
+    with init_empty_weights():
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(config.model.path))
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _sandboxes() -> dict[str, str]:
+    """Each backend, tried: `ok`, or the reason why not."""
+    from swe_srl.errors import SweSrlError
+    from swe_srl.sandboxes import BACKENDS, open_sandbox
+
+    found = {}
+    for kind in BACKENDS:
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "here").write_text("")
+            try:
+                with open_sandbox(kind, folder) as sandbox:
+                    result = sandbox.exec("ls", timeout_s=20)
+                    found[kind] = "ok" if "here" in result.output else f"`ls` printed {result.output!r}"
+            except (SweSrlError, OSError) as error:
+                found[kind] = str(error)
+    return found
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

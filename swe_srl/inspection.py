@@ -1,0 +1,173 @@
+"""What `swe-srl inspect` shows: data as a whole, one step as the policy sees it, or one update's groups of a run."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from swe_srl.actions import canonical, is_target, render_completion
+from swe_srl.errors import DataError
+from swe_srl.evaluate.floors import policies
+from swe_srl.render import SYSTEM_PROMPTS
+from swe_srl.rewards import similarity
+from swe_srl.runs import read_rows
+from swe_srl.steps import StepFilter, kind, step_set
+from swe_srl.types import Step, Trajectory
+
+View = tuple[dict[str, Any], RenderableType]  # the same for a program and for a person
+
+
+def is_run(path: Path) -> bool:
+    return (path / "config.toml").exists() and (path / "events.jsonl").exists()
+
+
+# ------------------------------------------------------------------------------------------------ data
+
+
+def overview(trajectories: Sequence[Trajectory]) -> View:
+    """Formats, outcomes, kinds of step, and what share of the actions our tools can express."""
+    formats: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
+    foreign: Counter[str] = Counter()
+    repositories: Counter[str] = Counter()
+    dropped: Counter[str] = Counter()
+    for trajectory in trajectories:
+        formats[trajectory.provenance.format] += 1
+        resolved = trajectory.outcome.resolved
+        outcomes["unknown" if resolved is None else "resolved" if resolved else "not resolved"] += 1
+        repositories[trajectory.task.repository or "unknown"] += 1
+        dropped.update(trajectory.dropped)
+        for turn in trajectory.acted:
+            assert turn.action is not None
+            (kinds if is_target(turn.action) else foreign)[kind(turn.action)] += 1
+    steps = kinds.total() + foreign.total()
+    found = {
+        "trajectories": len(trajectories),
+        "steps": steps,
+        "targets": kinds.total(),
+        "formats": dict(formats),
+        "outcomes": dict(outcomes),
+        "repositories": dict(repositories.most_common()),
+        "kinds": dict(kinds.most_common()),
+        "no_tool_of_ours": dict(foreign.most_common()),
+        "dropped": dict(dropped),
+    }
+    table = Table(title=f"{len(trajectories)} trajectories, {steps} steps, {kinds.total()} of them with our tools")
+    table.add_column("what")
+    table.add_column("counts", overflow="fold")
+    for name in ("formats", "outcomes", "repositories", "kinds", "no_tool_of_ours", "dropped"):
+        counts = Counter(found[name])
+        more = f", and {len(counts) - 12} more" if len(counts) > 12 else ""
+        table.add_row(name, ", ".join(f"{escape(str(k))} {n}" for k, n in counts.most_common(12)) + more)
+    return found, table
+
+
+def one_trajectory(trajectory: Trajectory) -> View:
+    """Its steps, a line each."""
+    table = Table(title=f"{trajectory.id}  ({trajectory.provenance.format}, {trajectory.provenance.file})")
+    for column in ("step", "kind", "action", "observation"):
+        table.add_column(column, no_wrap=True, max_width=None if column == "action" else 36)
+    rows = []
+    for k, turn in enumerate(trajectory.acted, 1):
+        assert turn.action is not None
+        text = canonical(turn.action)
+        rows.append({"k": k, "kind": kind(turn.action), "action": text, "thought": turn.thought})
+        table.add_row(str(k), kind(turn.action), escape(_line(text)), escape(_line(turn.observation or "")))
+    found = {"id": trajectory.id, "issue": trajectory.issue, "steps": rows}
+    return found, Group(Panel(escape(trajectory.issue), title="issue"), table)
+
+
+def one_step(trajectories: Sequence[Trajectory], trajectory: Trajectory, k: int, window: int | None = 2) -> View:
+    """What the policy sees, the target, and what the floors would have answered. Raises DataError."""
+    acted = trajectory.acted
+    if not 1 <= k <= len(acted):
+        raise DataError(f"{trajectory.id} has the steps 1 to {len(acted)}, and no {k}")
+    step = Step(trajectory, k)
+    shown = step.history[-window:] if window else step.history
+    target = render_completion(step.expert.thought, step.action) if is_target(step.action) else None
+    expert = canonical(step.action)
+    every = step_set(trajectories, range(len(trajectories)), StepFilter(), Counter())
+    others = {name: canonical(policy(step)) for name, policy in policies(every, 0).items()}
+    scores = {name: similarity(text, expert) for name, text in others.items()}
+    found = {
+        "id": step.id,
+        "issue": trajectory.issue,
+        "history": [{"action": canonical(t.action), "observation": t.observation} for t in shown if t.action],
+        "target": target,
+        "canonical": expert,
+        "floors": {name: {"action": others[name], "similarity": scores[name]} for name in others},
+    }
+    parts: list[RenderableType] = [
+        Panel(escape(SYSTEM_PROMPTS["brief"]), title="system (prompt.system = brief)", style="dim"),
+        Panel(escape(trajectory.issue), title="issue"),
+    ]
+    for turn in shown:
+        assert turn.action is not None
+        parts.append(Panel(escape(canonical(turn.action)), title="earlier command", style="cyan"))
+        parts.append(Panel(escape(turn.observation or "(no output)"), title="what it printed", style="dim"))
+    parts.append(Panel(escape(target or "(no tool of ours: never a target)"), title="target", style="green"))
+    table = Table("floor", "its command", "similarity", title="what policies that know nothing would have got")
+    for name, score in sorted(scores.items(), key=lambda item: -item[1]):
+        table.add_row(escape(name), escape(_line(others[name])), f"{score:.3f}")
+    return found, Group(*parts, table)
+
+
+def find(trajectories: Sequence[Trajectory], id: str) -> Trajectory:
+    """The trajectory of this id. Raises DataError with the nearest."""
+    from swe_srl.config import nearest
+
+    ids = []
+    for trajectory in trajectories:
+        if trajectory.id == id:
+            return trajectory
+        ids.append(trajectory.id)
+    raise DataError(f"no trajectory {id!r} among {len(ids)}{nearest(id, ids)}")
+
+
+# ------------------------------------------------------------------------------------------------- runs
+
+
+def run_groups(run: Path, update: int | None) -> View:
+    """The groups of one update: each sample's action, reward and why. Without a number: which there are."""
+    files = sorted(run.glob("stages/*/rollouts/step_*.jsonl.zst"), key=lambda file: (file.parts, _number(file)))
+    if not files:
+        raise DataError(f"{run} has no rollouts yet: an SRL stage writes stages/*/rollouts/step_N.jsonl.zst")
+    numbers = [_number(file) for file in files]
+    if update is None:
+        table = Table("stage", "updates with rollouts", title=str(run))
+        by_stage: dict[str, list[int]] = defaultdict(list)
+        for file in files:
+            by_stage[file.parent.parent.name].append(_number(file))
+        for stage, steps in by_stage.items():
+            table.add_row(stage, f"{len(steps)}: {min(steps)} to {max(steps)}; look at one with --step N")
+        return {"run": str(run), "updates": dict(by_stage)}, table
+    if update not in numbers:
+        raise DataError(f"{run} has rollouts of the updates {min(numbers)} to {max(numbers)}, and none of {update}")
+    rows = [row for file in files if _number(file) == update for row in read_rows(file)]
+    groups: dict[tuple[int, str], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        groups[row["draw"], row["step_id"]].append(row)
+    parts: list[RenderableType] = []
+    for (draw, step_id), samples in groups.items():
+        live = "" if samples[0]["live"] else "  (dropped: the rewards do not differ)"
+        table = Table("reward", "format error", "answer", title=f"draw {draw}: {escape(step_id)}{live}")
+        for row in sorted(samples, key=lambda row: -(row["reward"] or 0)):
+            table.add_row(f"{row['reward']:.3f}", row["format_error"] or "", escape(row["text"]))
+        parts.append(table)
+    return {"run": str(run), "update": update, "rows": rows}, Group(*parts)
+
+
+def _number(file: Path) -> int:
+    return int(file.name.split("_")[1].split(".")[0])
+
+
+def _line(text: str) -> str:
+    return " ⏎ ".join(text.split("\n"))[:100]
