@@ -1,12 +1,17 @@
 """What the policy may call: names, parameters, and the words that tell the policy of them.
 
 The three tools and their parameters are those of SWE-agent and SWE-smith, so that a model trained on those
-logs feels at home. `sandboxes/guest.py` holds what they do.
+logs feels at home. `execute` runs a call in a sandbox; `editor.py` holds what the editor does.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from swe_srl.sandboxes import Sandbox
+    from swe_srl.types import Action
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +74,24 @@ def describe() -> str:
             optional = "" if parameter.required else " (optional)"
             lines.append(f"  - {parameter.name}{optional}: {parameter.description}")
     return "\n".join(lines)
+
+
+def execute(action: Action, sandbox: Sandbox, timeout_s: float) -> str:
+    """Run a call of one of our three tools and return its observation.
+
+    bash: what the command printed, without the last line end, and a line that tells a time-out.
+    str_replace_editor: its answer, a bad argument included. submit: the patch. Raises SandboxError.
+    """
+    from swe_srl.editor import edit  # here, because reading logs needs the tools' names and no sandbox
+    from swe_srl.sandboxes import changes
+
+    assert action.tool in TOOLS, f"{action.tool} is no tool of ours: such an action is no target"
+    if action.tool == SUBMIT.name:
+        return changes(sandbox)
+    if action.tool == EDITOR.name:
+        return edit(sandbox, action.arguments)
+    result = sandbox.exec(action.arguments["command"], timeout_s)
+    if not result.timed_out:
+        return result.output.removesuffix("\n")
+    late = f"The command was cancelled because it took more than {timeout_s:g} seconds."
+    return f"{result.output}\n{late}".lstrip("\n")

@@ -1,0 +1,117 @@
+"""Demonstrations: the scripted expert solves tasks with the real tools in a sandbox, and logs are written.
+
+The same tasks, copies and seed give the same bytes: every choice comes from a `Random` of (seed, task, copy),
+and the tools are used so that they print neither times nor hashes of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import groupby
+from pathlib import Path
+from random import Random
+from typing import IO, Any
+
+from swe_srl.expert import Habits, find_fix, moves
+from swe_srl.formats import WRITERS
+from swe_srl.sandboxes import changes
+from swe_srl.tasks.bugfix import grade, load_tasks, task_sandbox
+from swe_srl.tools import execute
+from swe_srl.types import Outcome, Provenance, Task, TaskLink, Trajectory, Turn
+
+# mini-swe-agent has bash alone; the others have the editor. A task's copies go round.
+FORMATS = ("mini-swe-agent", "xml-messages", "openai-chat")
+_TIMEOUT_S = 60.0
+
+
+def record(
+    tasks_path: Path | str,
+    out: Path | str,
+    *,
+    copies: int,
+    seed: int,
+    sandbox_kind: str,
+    limit: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Write `out/<format>/<repository>.jsonl` with `copies` demonstrations of each task.
+
+    `limit` takes the first so many tasks; `progress` is told (done, total) after each demonstration. Files of
+    one repository appear together when it is finished: an interrupted run leaves whole files only. Returns
+    {"tasks", "trajectories", "steps", "files": [{"path", "format", "trajectories", "steps"}]}.
+    """
+    tasks = load_tasks(tasks_path)[:limit]
+    files: list[dict[str, Any]] = []
+    done = 0
+    for repository, group in groupby(enumerate(tasks), lambda item: item[1].repository):
+        paths = [Path(out, format, f"{repository}.jsonl") for format in FORMATS]
+        rows: list[dict[str, Any]] = [
+            {"path": str(path), "format": path.parent.name, "trajectories": 0, "steps": 0} for path in paths
+        ]
+        with _written_aside(paths) as streams:
+            for number, task in group:
+                for copy in range(copies):
+                    turn = (number + copy) % len(FORMATS)
+                    trajectory = demonstrate(task, FORMATS[turn], copy, seed=seed, sandbox_kind=sandbox_kind)
+                    line = json.dumps(WRITERS[FORMATS[turn]](trajectory), ensure_ascii=False)
+                    streams[turn].write(line + "\n")
+                    streams[turn].flush()
+                    rows[turn]["trajectories"] += 1
+                    rows[turn]["steps"] += len(trajectory.acted)
+                    done += 1
+                    if progress:
+                        progress(done, len(tasks) * copies)
+        files += [row for row in rows if row["trajectories"]]
+    return {
+        "tasks": len(tasks),
+        "trajectories": sum(row["trajectories"] for row in files),
+        "steps": sum(row["steps"] for row in files),
+        "files": files,
+    }
+
+
+def demonstrate(task: Task, format: str, copy: int, *, seed: int, sandbox_kind: str) -> Trajectory:
+    """One demonstration, graded. The expert not solving its task is a defect of ours (AssertionError)."""
+    id = f"{task.task_id}.{copy}"
+    rng = Random(f"{seed}/{task.task_id}/{copy}")
+    with task_sandbox(task, sandbox_kind) as sandbox:
+        habits = Habits.draw(rng, editor=format != "mini-swe-agent")
+        turns = []
+        for move in moves(task, find_fix(task, sandbox), habits, rng):
+            observation = execute(move.action, sandbox, _TIMEOUT_S)
+            assert move.expects in observation, f"{id}: {move.action} gave {observation!r}"
+            turns.append(Turn(move.thought, move.action, observation))
+        patch = changes(sandbox)
+        verdict = grade(task, sandbox)
+    assert verdict.resolved, f"{id}: the expert's patch fails {verdict.failed}: {verdict.reason}"
+    return Trajectory(
+        id=id,
+        issue=task.issue,
+        turns=tuple(turns),
+        provenance=Provenance(f"{task.repository}.jsonl", 1, format),
+        task=TaskLink(task.task_id, task.repository),
+        outcome=Outcome(resolved=True, exit_status="submitted", patch=patch),
+        shell="persistent",
+    )
+
+
+@contextmanager
+def _written_aside(paths: Sequence[Path]) -> Iterator[list[IO[str]]]:
+    """Open files under other names; they take their own when the block ends well, and go when it does not.
+
+    A file into which nothing was written does not appear.
+    """
+    parts = [path.with_name(f"{path.name}.part") for path in paths]
+    try:
+        with ExitStack() as stack:
+            for part in parts:
+                part.parent.mkdir(parents=True, exist_ok=True)
+            yield [stack.enter_context(part.open("w", encoding="utf-8")) for part in parts]
+        for part, path in zip(parts, paths, strict=True):
+            if part.stat().st_size:
+                part.replace(path)
+    finally:
+        for part in parts:
+            part.unlink(missing_ok=True)

@@ -1,0 +1,97 @@
+"""Where commands run: the Sandbox seam, its table of backends, and what a sandbox's tree became.
+
+A sandbox holds a git repository at `/testbed` and runs one command at a time in it. Directory, exported
+variables, functions and options persist from one command to the next, as in a shell (`shell.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from swe_srl.errors import ConfigError, SandboxError
+
+TREE = "/testbed"
+START = "refs/swe-srl/start"  # the commit that the tree began with, whatever is committed later
+_PATCH = f"{TREE}/.git/swe-srl.patch"
+
+
+@dataclass(frozen=True, slots=True)
+class ExecResult:
+    """What a command did.
+
+    `output` is stdout and stderr in the order written; `truncated` says that its middle was cut out.
+    `exit_code` is bash's own (128 + n for signal n), and 124 when the time limit ended the command.
+    """
+
+    output: str
+    exit_code: int
+    timed_out: bool = False
+    truncated: bool = False
+
+
+class Sandbox(Protocol):
+    """One work tree and one shell. A sandbox that is gone raises SandboxError."""
+
+    def exec(self, command: str, timeout_s: float) -> ExecResult:
+        """Run a bash command; what it changed in the shell stays for the next one, unless it timed out."""
+
+    def read(self, path: str) -> bytes:
+        """A file's content. Raises OSError as `open` does."""
+
+    def write(self, path: str, data: bytes) -> None:
+        """Create or replace a file, with the folders above it. Raises OSError."""
+
+    def fork(self) -> Sandbox:
+        """A second sandbox in the same state; from here on neither sees what the other does."""
+
+    def close(self) -> None:
+        """Free what it holds, processes too. Closing twice is fine."""
+
+
+@contextmanager
+def open_sandbox(kind: str, source_folder: Path | str) -> Iterator[Sandbox]:
+    """A fresh sandbox of the named kind on a copy of a folder; closed at the end of the block.
+
+    Raises ConfigError for a kind that is not in the table.
+    """
+    if kind not in BACKENDS:
+        raise ConfigError(f"sandbox.kind: {kind!r} is none of {', '.join(BACKENDS)}")
+    sandbox = BACKENDS[kind](Path(source_folder))
+    try:
+        yield sandbox
+    finally:
+        sandbox.close()
+
+
+def changes(sandbox: Sandbox, timeout_s: float = 60) -> str:
+    """The work tree against its start as a git patch: new, deleted and modified files, committed or not.
+
+    Ignored files are left out. The sandbox's own index, shell and directory are not touched. Raises
+    SandboxError where git cannot say, for example because `.git` was removed.
+    """
+    steps = (
+        f"cd {TREE}",
+        "export GIT_INDEX_FILE=.git/swe-srl.index GIT_PAGER=cat",
+        f"git read-tree {START}",
+        "git add -A",
+        f"git diff --cached --binary --no-color --no-ext-diff --no-renames {START} > {_PATCH}",
+    )
+    # In a subshell with its own options: the shell's `set -e` or `set -x` must not reach this, nor it them.
+    result = sandbox.exec(f"( set +eux; {' && '.join(steps)} )", timeout_s)
+    if result.exit_code != 0:
+        raise SandboxError(f"git could not tell what changed in {TREE}: {result.output.strip()[-300:]}")
+    return sandbox.read(_PATCH).decode("utf-8", "surrogateescape")
+
+
+def _local(source: Path) -> Sandbox:
+    from swe_srl.sandboxes.local import LocalSandbox
+
+    return LocalSandbox.start(source)
+
+
+# kind in a config → what opens it. `local` isolates nothing and is used only where it is named.
+BACKENDS: dict[str, Callable[[Path], Sandbox]] = {"local": _local}

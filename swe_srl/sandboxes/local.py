@@ -1,0 +1,193 @@
+"""A sandbox that isolates nothing: commands run on this machine, as you, with your files and your network.
+
+It is for tests, for the bug-fix suite and for recording demonstrations by our own scripted expert. Never
+give it a model's commands on a machine that you would mind losing. It is opened only by its name.
+
+There is no `/testbed` on this machine. The tree is a private temporary folder, and the text `/testbed` is
+exchanged for that folder's path in all that goes in (commands, editor paths, written files), and back in all
+that comes out (outputs, read files). The illusion is textual: it breaks where a command takes the path apart
+(`dirname $PWD`, lengths, hashes, an output cut within a path), and other absolute paths are the host's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from swe_srl.errors import SandboxError
+from swe_srl.sandboxes import START, TREE, ExecResult, shell
+
+_TREE_BYTES = re.compile(rb"(?<![\w./-])" + TREE.encode() + rb"(?![\w-])")
+_POLL_S = 0.02
+# The first commit has the same hash on every machine and day.
+_GIT = {
+    "GIT_AUTHOR_DATE": "2000-01-01T00:00:00+0000",
+    "GIT_COMMITTER_DATE": "2000-01-01T00:00:00+0000",
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_NOSYSTEM": "1",
+}
+
+
+class LocalSandbox:
+    """A temporary folder: `testbed/` is the tree, `home/` is HOME, `control/` holds the shell's state."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._tree = root / "testbed"
+        self._control = root / "control"
+        self._groups: list[int] = []  # of processes that commands left in the background
+
+    @classmethod
+    def start(cls, source: Path) -> LocalSandbox:
+        """A sandbox on a copy of `source`, as a git repository with one commit."""
+        if not source.is_dir():
+            raise SandboxError(f"{source} is no folder: a local sandbox begins with a copy of one")
+        self = cls(Path(tempfile.mkdtemp(prefix="swe-srl-")).resolve())
+        try:
+            shutil.copytree(source, self._tree, symlinks=True, ignore=_left_out)
+            for folder in ("home", "tmp", "control"):
+                (self._root / folder).mkdir()
+            (self._control / "state").write_text(shell.first_state(str(self._tree), self._environment()))
+            _commit(self._tree)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def exec(self, command: str, timeout_s: float) -> ExecResult:
+        if not (self._tree.is_dir() and self._control.is_dir()):
+            raise SandboxError(f"the tree of this sandbox is gone from {self._root}: it was closed or deleted")
+        (self._control / "command").write_bytes(self._inward(command.encode("utf-8", "surrogateescape")))
+        saved = self._control / "state.next"
+        saved.unlink(missing_ok=True)
+        process = subprocess.Popen(
+            ["bash", "--noprofile", "--norc", "-c", shell.script(self._control)],
+            cwd=self._tree,
+            env={},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        output = shell.Output()
+        timed_out = not _follow(process, output, time.monotonic() + timeout_s)
+        if timed_out:
+            _kill(process.pid)
+            _follow(process, output, time.monotonic() + 1)
+        elif saved.is_file() and shell.is_whole(saved.read_text("utf-8", "surrogateescape")):
+            saved.replace(self._control / "state")
+        assert process.stdout is not None
+        process.stdout.close()
+        code = process.wait()
+        if timed_out:
+            code = shell.TIMED_OUT
+        elif code < 0:
+            code = 128 - code
+        if _lives(process.pid):
+            self._groups.append(process.pid)
+        text = output.text().replace(str(self._tree), TREE)
+        return ExecResult(text, code, timed_out, output.truncated)
+
+    def read(self, path: str) -> bytes:
+        return self._outward(self._host(path).read_bytes())
+
+    def write(self, path: str, data: bytes) -> None:
+        host = self._host(path)
+        host.parent.mkdir(parents=True, exist_ok=True)
+        host.write_bytes(self._inward(data))
+
+    def fork(self) -> LocalSandbox:
+        other = LocalSandbox(Path(tempfile.mkdtemp(prefix="swe-srl-")).resolve())
+        shutil.copytree(self._root, other._root, symlinks=True, dirs_exist_ok=True)
+        state = other._control / "state"
+        old, new = str(self._root).encode(), str(other._root).encode()
+        state.write_bytes(state.read_bytes().replace(old, new))
+        return other
+
+    def close(self) -> None:
+        for group in self._groups:
+            _kill(group)
+        self._groups.clear()
+        shutil.rmtree(self._root, ignore_errors=True)
+
+    def _environment(self) -> dict[str, str]:
+        """Nothing of the host but PATH; `python` is the interpreter that runs this."""
+        return {
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+            "HOME": str(self._root / "home"),
+            "TMPDIR": str(self._root / "tmp"),
+            "LANG": "C.UTF-8",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONHASHSEED": "0",
+        }
+
+    def _host(self, path: str) -> Path:
+        """Where a path of the sandbox lies on this machine; a relative one is below the tree."""
+        return self._tree / self._inward(path.encode("utf-8", "surrogateescape")).decode()
+
+    def _inward(self, data: bytes) -> bytes:
+        return _TREE_BYTES.sub(lambda _: str(self._tree).encode(), data)
+
+    def _outward(self, data: bytes) -> bytes:
+        return data.replace(str(self._tree).encode(), TREE.encode())
+
+
+def _left_out(_folder: str, names: list[str]) -> set[str]:
+    return {name for name in names if name in (".git", "__pycache__", ".pytest_cache")}
+
+
+def _commit(tree: Path) -> None:
+    """Make the tree a repository whose one commit is its start."""
+    from git import Repo
+
+    with Repo.init(tree, initial_branch="main") as repo, repo.git.custom_environment(**_GIT):
+        with repo.config_writer() as config:
+            config.set_value("user", "name", "swe-srl")
+            config.set_value("user", "email", "swe-srl@localhost")
+        repo.git.add("-A", "--force")
+        repo.git.commit("--quiet", "--allow-empty", "--no-verify", "-m", "start")
+        repo.git.update_ref(START, "HEAD")
+
+
+def _follow(process: subprocess.Popen[bytes], output: shell.Output, deadline_s: float) -> bool:
+    """Read until the command ends, or False at the deadline.
+
+    The command ends with its bash: what it left in the background may hold the pipe open for ever.
+    """
+    assert process.stdout is not None
+    pipe = process.stdout.fileno()
+    while True:
+        ended = process.poll() is not None
+        wait_s = 0.0 if ended else min(_POLL_S, max(0.0, deadline_s - time.monotonic()))
+        ready, _, _ = select.select([pipe], [], [], wait_s)
+        data = os.read(pipe, 65536) if ready else b""
+        output.feed(data)
+        if ended and not data:
+            return True
+        if not ended and time.monotonic() >= deadline_s:
+            return False
+        if ready and not data:  # the pipe is closed, bash is not yet reaped
+            time.sleep(0.001)
+
+
+def _lives(group: int) -> bool:
+    """Whether a process group still has members: a server in the background."""
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def _kill(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)

@@ -1,0 +1,122 @@
+"""The bug-fix suite of `environments/bugfix`: small packages, each task one mutation of one of them.
+
+A package's folder is its fixed state. The broken tree is the package with the gold patch taken back, so
+there is one truth for both. A suite is a folder: `tasks.jsonl`, `split.toml`, `packages/<name>/`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from swe_srl.errors import DataError, SandboxError
+from swe_srl.sandboxes import TREE, Sandbox, open_sandbox
+from swe_srl.types import Task, Verdict
+
+SPLITS = ("train", "validation", "test")
+
+_LEFT_OUT = ("__pycache__", ".pytest_cache", ".git")
+_RESULT = re.compile(r"^(PASSED|FAILED|ERROR) (\S+)", re.MULTILINE)
+_GRADE_TIMEOUT_S = 60.0
+
+
+def load_tasks(path: Path | str, split: str | None = None) -> list[Task]:
+    """The tasks of a `tasks.jsonl`, or those of one split, in the file's order.
+
+    Raises DataError for a file or row that cannot be used, with its line.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"{path}: no tasks can be read ({error.strerror}); expected a tasks.jsonl") from None
+    tasks = [_task(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if split is None:
+        return tasks
+    chosen = load_split(path).get(split)
+    if chosen is None:
+        raise DataError(f"{path.parent / 'split.toml'}: no split {split!r}; there are {', '.join(SPLITS)}")
+    return [task for task in tasks if task.repository in chosen]
+
+
+def load_split(path: Path | str) -> dict[str, tuple[str, ...]]:
+    """train, validation and test → the packages of each, from the `split.toml` beside a `tasks.jsonl`."""
+    with (Path(path).parent / "split.toml").open("rb") as file:
+        return {name: tuple(packages) for name, packages in tomllib.load(file).items()}
+
+
+def materialise(task: Task, folder: Path) -> Path:
+    """Write a task's broken tree into a folder that does not exist yet, and return it."""
+    from git import Git
+
+    shutil.copytree(task.source, folder, ignore=shutil.ignore_patterns(*_LEFT_OUT))
+    with TemporaryDirectory() as aside:
+        patch = Path(aside, "gold.patch")
+        patch.write_text(task.gold_patch)
+        # Inside another repository git would silently apply nothing: let it not look for one.
+        git = Git(str(folder))
+        git.update_environment(GIT_CEILING_DIRECTORIES=str(folder.resolve().parent))
+        git.apply("--reverse", "--whitespace=nowarn", str(patch))
+    return folder
+
+
+@contextmanager
+def task_sandbox(task: Task, kind: str) -> Iterator[Sandbox]:
+    """A sandbox on a task's broken tree."""
+    with TemporaryDirectory(prefix="swe-srl-task-") as folder:
+        tree = materialise(task, Path(folder, task.repository))
+        with open_sandbox(kind, tree) as sandbox:
+            yield sandbox
+
+
+def grade(task: Task, sandbox: Sandbox, timeout_s: float = _GRADE_TIMEOUT_S) -> Verdict:
+    """Run the hidden tests on the sandbox's tree as it is now; the sandbox is used up by this.
+
+    Resolved: every test of both lists passes. The package's own tests and pytest's configuration are put
+    back first, whatever was done to them. A test that did not run, or not in time, has failed; only a
+    sandbox that is gone gives no verdict.
+    """
+    try:
+        _restore_tests(task, sandbox)
+        result = sandbox.exec(f"cd {TREE} && ( set +eux; {task.test_command} )", timeout_s)
+    except SandboxError as error:
+        return Verdict(task.task_id, None, reason=str(error))
+    found: dict[str, set[str]] = {}
+    for status, name in _RESULT.findall(result.output):
+        found.setdefault(name, set()).add(status)
+    wanted = (*task.fail_to_pass, *task.pass_to_pass)
+    failed = tuple(name for name in wanted if found.get(name) != {"PASSED"})
+    reason = "the tests took too long" if result.timed_out else None
+    return Verdict(task.task_id, not failed, failed, reason)
+
+
+def _restore_tests(task: Task, sandbox: Sandbox) -> None:
+    source = Path(task.source)
+    names = ["pytest.ini", *(str(path.relative_to(source)) for path in sorted(source.glob("tests/*.py")))]
+    # Files that could steer pytest and that no package has.
+    sandbox.exec(f"cd {TREE} && rm -rf tests .pytest.ini conftest.py pyproject.toml tox.ini setup.cfg", 10)
+    for name in names:
+        sandbox.write(f"{TREE}/{name}", (source / name).read_bytes())
+
+
+def _task(path: Path, number: int, line: str) -> Task:
+    try:
+        row: dict[str, Any] = json.loads(line)
+        source = path.parent / "packages" / row["repository"]
+        values = {**row, "source": str(source)}
+        for name in ("fail_to_pass", "pass_to_pass"):
+            values[name] = tuple(row[name])
+        known = {field.name for field in fields(Task)}
+        if extra := values.keys() - known:
+            raise DataError(f"{path}:{number}: no such key: {', '.join(sorted(extra))}")
+        return Task(**values)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}:{number}: not a task ({error}); expected the keys of README.md") from None
