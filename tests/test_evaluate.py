@@ -18,6 +18,7 @@ from swe_srl.errors import DataError
 from swe_srl.evaluate import floors, plots, report
 from swe_srl.evaluate.metrics import (
     MEASURES,
+    OTHERS,
     Answer,
     Interval,
     Mode,
@@ -215,15 +216,19 @@ def test_other_steps_are_of_other_clusters_and_each_is_used_equally_often() -> N
     others = other_steps(ids, clusters, seed=0)
     assert all(clusters[i] != clusters[j] for i, found in enumerate(others) for j in found)
     used = np.bincount([j for found in others for j in found], minlength=len(ids))
-    assert set(used) == {len(others[0])}
-    assert all(len(set(found)) == len(found) for found in others)
+    assert set(used) == {len(found) for found in others} == {OTHERS}
     assert others != other_steps(ids, clusters, seed=1)
 
 
-def test_other_steps_where_one_cluster_is_most_of_them() -> None:
+def test_a_constant_gains_nothing_where_one_cluster_is_most_of_the_steps() -> None:
     clusters = ["big"] * 8 + ["small"] * 2
     others = other_steps([str(i) for i in range(10)], clusters, seed=0)
-    assert all(found and all(clusters[i] != clusters[j] for j in found) for i, found in enumerate(others))
+    assert all(clusters[i] != clusters[j] for i, found in enumerate(others) for j in found)
+    assert [sum(bool(found) for found in part) for part in (others[:8], others[8:])] == [2, 2]
+    big = trajectory("big", [bash(f"python reproduce_issue{k}.py") for k in range(9)])
+    steps = steps_of(big, trajectory("small", [bash("ls"), bash("cat a"), bash("vi b")]))
+    assert value(summarise(answered(steps, constant))["context_gain"]) == pytest.approx(0, abs=1e-12)
+    assert value(summarise(answered(steps, oracle))["context_gain"]) > 0.3
 
 
 def test_format_failures_count_zero_in_similarity_and_minus_one_in_reward() -> None:

@@ -55,9 +55,7 @@ def policies(train: StepSet, seed: int) -> dict[str, Floor]:
 
 def floors(train: StepSet, held_out: StepSet, seed: int) -> dict[str, list[Answer]]:
     """Every floor's answers to the held-out steps, by name, for `metrics.summarise`. Raises DataError."""
-    return {
-        name: [_answer(step, floor(step)) for step in held_out] for name, floor in policies(train, seed).items()
-    }
+    return {name: [_answer(step, floor(step)) for step in held_out] for name, floor in policies(train, seed).items()}
 
 
 def best_constant(train: StepSet, seed: int) -> Action:

@@ -250,27 +250,29 @@ def _similarity(proposed: str, expert: str, known: dict[tuple[str, str], float])
 
 
 def other_steps(step_ids: Sequence[str], clusters: Sequence[str], seed: int) -> list[list[int]]:
-    """For each step the positions of up to OTHERS steps of other clusters; the same for every policy.
+    """For each step the positions of OTHERS steps of other clusters; the same for every policy.
 
-    The steps, cluster after cluster in a random order, are compared with themselves rotated. So every step
-    is the other one equally often, and a constant has a context gain of exactly 0, not 0 give or take the
-    sampling; a rotation by at least the largest cluster never pairs two steps of one. Where that cluster is
-    more than half of the steps, its pairs with itself are left out, and the 0 holds in expectation only.
+    A constant has a context gain of exactly 0, not 0 give or take the sampling, because in each round every
+    step is the other one of exactly one step: the steps, cluster after cluster in a random order, stand beside
+    themselves rotated by at least the largest cluster, so that no pair is of one cluster. Of a cluster that is
+    more than half of the steps only as many take part as there are steps beside it; the others have none.
     """
     rng = np.random.default_rng(seed)
-    n = len(step_ids)
     # Sorted by name first: the sample depends on which steps there are, not on their order of arrival.
-    shuffled = [sorted(range(n), key=step_ids.__getitem__)[i] for i in rng.permutation(n)]
-    rank = {name: place for place, name in enumerate(dict.fromkeys(clusters[i] for i in shuffled))}
-    order = sorted(shuffled, key=lambda i: rank[clusters[i]])
-    largest = max(Counter(clusters).values())
-    turns = np.arange(largest, n - largest + 1) if 2 * largest <= n else np.arange(1, n)
-    others: list[list[int]] = [[] for _ in range(n)]
-    for turn in rng.permutation(turns)[:OTHERS]:
-        for place, i in enumerate(order):
-            j = order[(place + int(turn)) % n]
-            if clusters[i] != clusters[j]:
-                others[i].append(j)
+    by_name = sorted(range(len(step_ids)), key=step_ids.__getitem__)
+    part = [by_name[i] for i in rng.permutation(len(by_name))]
+    largest, size = Counter(clusters).most_common(1)[0]
+    surplus = max(0, 2 * size - len(part))
+    left_out = set([i for i in part if clusters[i] == largest][:surplus])
+    part, size = [i for i in part if i not in left_out], size - surplus
+    others: list[list[int]] = [[] for _ in step_ids]
+    for _ in range(OTHERS if part else 0):
+        shuffled = [part[i] for i in rng.permutation(len(part))]
+        rank = {name: place for place, name in enumerate(dict.fromkeys(clusters[i] for i in shuffled))}
+        order = sorted(shuffled, key=lambda i: rank[clusters[i]])
+        turn = int(rng.integers(size, len(order) - size + 1))
+        for i, j in zip(order, order[turn:] + order[:turn], strict=True):
+            others[i].append(j)
     return others
 
 

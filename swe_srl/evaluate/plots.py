@@ -30,9 +30,7 @@ def plot(comparison: Comparison, path: Path) -> Path:
 
     names = [*comparison.floors, *comparison.policies]
     figure = Figure(figsize=(11, 1.6 + 0.42 * len(names)), layout="constrained")
-    panels: Sequence[Axes] = figure.subplots(
-        1, len(PANELS), sharey=True, gridspec_kw={"width_ratios": [3, 2, 1.4]}
-    )
+    panels: Sequence[Axes] = figure.subplots(1, len(PANELS), sharey=True, gridspec_kw={"width_ratios": [3, 2, 1.4]})
     for axes, (measure, title) in zip(panels, PANELS, strict=True):
         axes.set_title(title, fontsize=11, loc="left")
         axes.set_axisbelow(True)

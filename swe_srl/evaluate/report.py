@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from swe_srl.errors import DataError
 from swe_srl.evaluate.metrics import MEASURES, Answer, Interval, Mode, Summary, paired, summarise
@@ -123,14 +124,15 @@ def table(comparison: Comparison) -> Table:
     shown = _table(f"{first.n_steps} held-out steps of {first.n_clusters} tasks")
     for heading in ("similarity", "well-\nformed", "exact", "tool", "format\nerrors", "context gain"):
         shown.add_column(heading, justify="right", no_wrap=True)
-    shown.add_column("most common answer", no_wrap=True, max_width=26)
+    # In a narrow terminal this column alone gives way.
+    shown.add_column("most common answer", max_width=28)
     for name, summary in comparison.floors.items():
         mode = "best floor" if name == comparison.best_floor else "floor"
-        shown.add_row(escape(name), mode, *_cells(summary), style="dim")
+        shown.add_row(f"{escape(name)}\n  {mode}", *_cells(summary), style="dim")
     for name, modes in comparison.policies.items():
         shown.add_section()
         for mode, summary in modes.items():
-            shown.add_row(escape(name), MODE_NAMES[mode], *_cells(summary))
+            shown.add_row(f"{escape(name)}\n  {MODE_NAMES[mode]}", *_cells(summary))
     return shown
 
 
@@ -143,18 +145,17 @@ def difference_table(comparison: Comparison) -> Table:
     for name, modes in comparison.differences.items():
         for mode, difference in modes.items():
             cells = [_two_lines(difference[measure], "+.3f") for measure in measures]
-            shown.add_row(escape(name), MODE_NAMES[mode], *cells)
+            shown.add_row(f"{escape(name)}\n  {MODE_NAMES[mode]}", *cells)
     return shown
 
 
 def _table(title: str) -> Table:
     shown = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    shown.add_column("policy")
-    shown.add_column("mode")
+    shown.add_column("policy", no_wrap=True)
     return shown
 
 
-def _cells(summary: Summary) -> list[str]:
+def _cells(summary: Summary) -> list[str | Text]:
     wanted = ("well_formed_similarity", "exact", "same_tool", "format_error")
     plain = ["–" if (one := summary[name]) is None else f"{one.value:.3f}" for name in wanted]
     common = " ".join(summary.most_common.removeprefix("bash\n").split())
@@ -162,7 +163,7 @@ def _cells(summary: Summary) -> list[str]:
         _two_lines(summary["similarity"], ".3f"),
         *plain,
         _two_lines(summary["context_gain"], "+.3f"),
-        f"{_value(summary['most_common']):.0%}\n{escape(common or '(empty)')}",
+        Text(f"{_value(summary['most_common']):.0%}\n{common or '(empty)'}", no_wrap=True, overflow="ellipsis"),
     ]
 
 
