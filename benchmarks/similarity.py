@@ -116,9 +116,7 @@ def main() -> int:
     texts = real or made_actions(3000, rng)
 
     chosen = [text[:3000] for text in rng.choices(texts, k=arguments.pairs)]
-    compared = [
-        (proposed, change(proposed, rng) if i % 2 else rng.choice(chosen)) for i, proposed in enumerate(chosen)
-    ]
+    compared = [(proposed, change(proposed, rng) if i % 2 else rng.choice(chosen)) for i, proposed in enumerate(chosen)]
     different = sum(similarity(*pair) != by_difflib(*pair) for pair in compared)
 
     rows = []

@@ -31,9 +31,7 @@ MARKUP = ("</parameter>", "</function>", "<function=")
 # Text with line ends, tags and near-tags in it far more often than chance would put them there.
 pieces = st.one_of(
     st.text(max_size=12),
-    st.sampled_from(
-        ["\n", "\r\n", "\n\n", " ", "<parameter=path>", "<think>", "</think>", "<function", "</", "="]
-    ),
+    st.sampled_from(["\n", "\r\n", "\n\n", " ", "<parameter=path>", "<think>", "</think>", "<function", "</", "="]),
 )
 values = st.lists(pieces, max_size=6).map("".join).filter(lambda value: not any(mark in value for mark in MARKUP))
 
