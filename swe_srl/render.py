@@ -42,7 +42,8 @@ SYSTEM_PROMPTS = {
     "brief": "Resolve the issue: <think>, then one call.",
 }
 
-_CUT_LINE_TOKENS = 16  # what the line that tells of a cut may cost
+_CUT_LINE = "\n[... {:,} characters cut ...]\n"
+_SEAM_TOKENS = 4  # what encoding may cost more where a cut and its line meet
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +80,9 @@ class Renderer:
         self.tokenizer = tokenizer
         self.settings = settings
         self.pieces = _pieces(tokenizer)
+        self.specials = _specials(tokenizer)
         ends = self.encode(self.pieces.after_assistant)[:1]
-        if not ends or ends[0] not in tokenizer.all_special_ids:
+        if not ends or ends[0] not in self.specials.values():
             raise TemplateError(
                 f"the chat template ends an assistant's message with {self.pieces.after_assistant!r}, which does "
                 "not begin with a special token: generation would have no single token to stop at"
@@ -117,23 +119,35 @@ class Renderer:
             return canonical(short)
 
     def cut(self, text: str, budget_tokens: int) -> str:
-        """`text`, its middle replaced by a line that says how much was cut if it is over the budget."""
+        """`text`, its middle replaced by a line that says how much was cut if it is over the budget.
+
+        The line and a token on each side stay whatever the budget.
+        """
         if len(text) * 4 <= budget_tokens:  # no character takes more than four byte-level tokens
             return text
         reach = 16 * budget_tokens  # no need to encode megabytes to keep a few hundred tokens
-        ids_and_spans = self.tokenizer(
-            text[:reach], add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True
-        )
-        if len(text) <= reach and len(ids_and_spans["input_ids"]) <= budget_tokens:
+        spans = self._spans(text[:reach])
+        if len(text) <= reach and len(spans) <= budget_tokens:
             return text
-        keep = max(budget_tokens - _CUT_LINE_TOKENS, 2)
-        head_end = ids_and_spans["offset_mapping"][: (keep + 1) // 2][-1][1]
-        tail_text = text[-reach:]
-        spans = self.tokenizer(
-            tail_text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True
-        )["offset_mapping"]
-        tail_start = max(len(text) - len(tail_text) + spans[-(keep // 2) :][0][0], head_end)
-        return f"{text[:head_end]}\n[... {tail_start - head_end:,} characters cut ...]\n{text[tail_start:]}"
+        line_tokens = len(self._encode_content(_CUT_LINE.format(len(text)))) + _SEAM_TOKENS
+        keep = max(budget_tokens - line_tokens, 2)
+        first = (keep + 1) // 2  # the head ends where the first token that is cut begins: no character is split
+        head_end = spans[first][0] if first < len(spans) else reach
+        tail = text[-reach:]
+        spans = self._spans(tail)
+        last = len(spans) - keep // 2 - 1
+        tail_start = len(text) - len(tail) + (spans[last][1] if last >= 0 else 0)
+        if tail_start <= head_end:  # few tokens, though many characters
+            return text
+        return text[:head_end] + _CUT_LINE.format(tail_start - head_end) + text[tail_start:]
+
+    def _spans(self, text: str) -> list[tuple[int, int]]:
+        """Where each token of a content begins and ends, in characters."""
+        encoded = self.tokenizer(
+            text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True
+        )
+        spans: list[tuple[int, int]] = encoded["offset_mapping"]
+        return spans
 
     # ----------------------------------------------------------------------------------------- ids
 
@@ -174,7 +188,7 @@ class Renderer:
 
     def _encode_piece(self, before: str, content: str) -> tuple[int, ...]:
         """A message is encoded in one go, unless its content spells a special token, which then stays text."""
-        if any(token in content for token in self.tokenizer.all_special_tokens):
+        if any(token in content for token in self.specials):
             return (*self.encode(before), *self._encode_content(content))
         return tuple(self.encode(before + content))
 
@@ -249,6 +263,12 @@ def _pieces(tokenizer: PreTrainedTokenizerBase) -> Pieces:
         previous = role
     probe = _apply(tokenizer, [{"role": "user", "content": " probe\n"}], generate=True)
     return Pieces(between, system_in_user="system" not in roles, trims=" probe\n" not in probe)
+
+
+def _specials(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """Every special token, by text: those with a role (end of text, padding) and those that templates alone use."""
+    added = {str(token): number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)) | added
 
 
 def _apply(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], *, generate: bool) -> str:
