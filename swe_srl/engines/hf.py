@@ -32,7 +32,9 @@ class HFEngine:
     """Holds its own copy of the model, so that an update reaches it only through `load_weights`."""
 
     def __init__(self, model: Any, dtype: torch.dtype = torch.float32, max_batch_tokens: int = 65_536) -> None:
-        self.model = copy.deepcopy(model).to(dtype).eval().requires_grad_(False)
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        for parameter in self.model.parameters():  # not the buffers: frequencies of positions stay float32
+            parameter.data = parameter.data.to(dtype)
         self.max_batch_tokens = max_batch_tokens
         self.shares_prompts = can_mask(model.config)
 
