@@ -77,14 +77,20 @@ def _readable(path: str) -> Iterator[None]:
 
 def build_scratch(texts: Iterable[str], scratch: Scratch, seed: int, folder: Path) -> None:
     """Write a Qwen2-architecture network and its tokenizer, learnt from `texts`, as a Hugging Face folder."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+    from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
     from swe_srl.render import PLAIN_TEMPLATE
 
+    # AutoTokenizer reads the tokenizer of a Qwen2 network as a Qwen2Tokenizer, whatever was saved: it must be one
     bpe = Tokenizer(models.BPE())
+    bpe.normalizer = normalizers.NFC()
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     bpe.decoder = decoders.ByteLevel()
     special = ["<|end|>", "<|pad|>", *ROLES]
@@ -96,7 +102,9 @@ def build_scratch(texts: Iterable[str], scratch: Scratch, seed: int, folder: Pat
     bpe.train_from_iterator((_without_tags(text) for text in texts), trainer)
     bpe.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
     bpe.add_tokens([AddedToken(tag, normalized=False) for tag in TAGS])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|end|>", pad_token="<|pad|>")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, unk_token="<|end|>", eos_token="<|end|>", pad_token="<|pad|>"
+    )
     tokenizer.chat_template = PLAIN_TEMPLATE
     with torch.random.fork_rng():
         torch.manual_seed(seed)
