@@ -72,7 +72,7 @@ class Chain:
     def run_stage(self, settings: SftStage | SrlStage) -> dict[str, Any]:
         """One stage, from its last saved state or its beginning; its part of the JSON object."""
         stage = self.prepare(settings)
-        saved = checkpoint.resume(self.folder, stage.model, stage.optimizer)
+        saved = checkpoint.resume(self.folder, stage.model, stage.optimizer, settings.keep_last)
         self.run.cut_events(saved.events_bytes if saved else self.events_bytes)
         stage.progress = saved or Progress()
         told = probe(stage.policy, stage.model, stage.dtype, stage.validator.steps[:2])

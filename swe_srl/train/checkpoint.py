@@ -66,6 +66,11 @@ def save(
         weights = {key: value for key, value in model.named_parameters() if value.requires_grad}
         state = {"progress": asdict(progress), "weights": weights, "optimizer": optimizer.state_dict()}
         torch.save(state, aside / "state.pt")
+    _tidy(folder, progress, keep)
+
+
+def _tidy(folder: Path, progress: Progress, keep: int) -> None:
+    """Point `best` at the best checkpoint, and remove what `keep` no longer covers."""
     link_aside(folder / "checkpoints" / "best", f"step_{progress.best_step}")
     for state_folder in saved_steps(folder / "trainer_state")[:-1]:
         shutil.rmtree(state_folder)
@@ -75,7 +80,7 @@ def save(
             shutil.rmtree(checkpoint)
 
 
-def resume(folder: Path, model: Any, optimizer: Any) -> Progress | None:
+def resume(folder: Path, model: Any, optimizer: Any, keep: int) -> Progress | None:
     """Load the last saved state into model and optimizer, and forget what was written after it."""
     states = saved_steps(folder / "trainer_state")
     last = step_number(states[-1]) if states else -1
@@ -94,7 +99,9 @@ def resume(folder: Path, model: Any, optimizer: Any) -> Progress | None:
             own[key].copy_(value)
     optimizer.load_state_dict(state["optimizer"])
     fields = state["progress"]
-    return Progress(**(fields | {"cursor": Cursor(**fields["cursor"])}))
+    progress = Progress(**(fields | {"cursor": Cursor(**fields["cursor"])}))
+    _tidy(folder, progress, keep)  # a kill may have come between the state and this
+    return progress
 
 
 def finish(folder: Path, result: dict[str, Any]) -> None:
