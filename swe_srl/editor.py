@@ -64,7 +64,7 @@ def _create(sandbox: Sandbox, path: str, arguments: Mapping[str, str]) -> str:
     text = _needed(arguments, "file_text")
     try:
         sandbox.read(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         _write(sandbox, path, text, before=None)
         return f"File created successfully at: {path}"
     except OSError:

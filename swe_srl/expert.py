@@ -218,14 +218,24 @@ _TAKEN = [
 
 def _diagnosis(fix: Fix, rng: Random) -> str:
     """What is wrong, by the words that differ."""
-    old, new = (re.findall(r"\w+|[^\w\s]+|\s+", text) for text in (fix.old, fix.new))
     if fix.new.endswith(fix.old):
-        a, b = "", fix.new.split("\n")[0]
+        wrong, right = "", fix.new.split("\n")[0]
     else:
-        blocks = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
-        parts = [block for block in blocks if block[0] != "equal"]
-        a = "".join(old[parts[0][1] : parts[-1][2]]).strip()
-        b = "".join(new[parts[0][3] : parts[-1][4]]).strip()
-    templates = _REPLACED if a and b else _ADDED if b else _TAKEN
+        wrong, right = _difference(fix.old, fix.new)
+    templates = _REPLACED if wrong and right else _ADDED if right else _TAKEN
     kind = fix.kind[0].upper() + fix.kind[1:]
-    return rng.choice(templates).format(function=fix.function, old=a, new=b, kind=kind)
+    return rng.choice(templates).format(function=fix.function, old=wrong, new=right, kind=kind)
+
+
+def _difference(old: str, new: str) -> tuple[str, str]:
+    """The parts of two lines from the first word that differs to the last, with the brackets they open."""
+    a, b = (re.findall(r"\d+\.\d+|\w+|[()\[\]{}]|[^\w\s()\[\]{}]+|\s+", text) for text in (old, new))
+    blocks = [
+        block for block in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes() if block[0] != "equal"
+    ]
+    left, right = a[blocks[0][1] : blocks[-1][2]], b[blocks[0][3] : blocks[-1][4]]
+    for token in a[blocks[-1][2] :]:  # which is also how the new line goes on
+        if all(sum(t in "([{" for t in part) <= sum(t in ")]}" for t in part) for part in (left, right)):
+            break
+        left, right = [*left, token], [*right, token]
+    return "".join(left).strip(), "".join(right).strip()

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from unidiff import PatchSet
+from unidiff.patch import PatchSet
 
 from swe_srl.sandboxes import ExecResult, Sandbox, open_sandbox
 from swe_srl.tasks.bugfix import grade, load_split, load_tasks, materialise

@@ -108,9 +108,7 @@ class LocalSandbox:
     def fork(self) -> LocalSandbox:
         other = LocalSandbox(Path(tempfile.mkdtemp(prefix="swe-srl-")).resolve())
         shutil.copytree(self._root, other._root, symlinks=True, dirs_exist_ok=True)
-        state = other._control / "state"
-        old, new = str(self._root).encode(), str(other._root).encode()
-        state.write_bytes(state.read_bytes().replace(old, new))
+        _rename_within(other._root, str(self._root).encode(), str(other._root).encode())
         return other
 
     def close(self) -> None:
@@ -156,6 +154,23 @@ def _commit(tree: Path) -> None:
         repo.git.add("-A", "--force")
         repo.git.commit("--quiet", "--allow-empty", "--no-verify", "-m", "start")
         repo.git.update_ref(START, "HEAD")
+
+
+def _rename_within(root: Path, old: bytes, new: bytes) -> None:
+    """In a copy, let what names the original name the copy: the shell's state, scripts, links.
+
+    A script that a command wrote with `/testbed` in it would else work on the tree that was forked. Both
+    paths are of one length, so that no file's offsets move; what git has compressed stays as it is.
+    """
+    for folder, folders, files in os.walk(root):
+        for path in (Path(folder, name) for name in (*folders, *files)):
+            if path.is_symlink():
+                target = os.fsencode(path.readlink())
+                if old in target:
+                    path.unlink()
+                    path.symlink_to(os.fsdecode(target.replace(old, new)))
+            elif path.is_file() and old in (data := path.read_bytes()):
+                path.write_bytes(data.replace(old, new))
 
 
 def _follow(process: subprocess.Popen[bytes], output: shell.Output, deadline_s: float) -> bool:

@@ -21,19 +21,17 @@ from swe_srl.errors import DataError, SandboxError
 from swe_srl.sandboxes import TREE, Sandbox, open_sandbox
 from swe_srl.types import Task, Verdict
 
-SPLITS = ("train", "validation", "test")
-
 _LEFT_OUT = ("__pycache__", ".pytest_cache", ".git")
 _RESULT = re.compile(r"^(PASSED|FAILED|ERROR) (\S+)", re.MULTILINE)
 _GRADE_TIMEOUT_S = 60.0
 
 
 def load_tasks(path: Path | str, split: str | None = None) -> list[Task]:
-    """The tasks of a `tasks.jsonl`, or those of one split, in the file's order.
+    """The tasks of a suite (its folder or its `tasks.jsonl`), or those of one split, in the file's order.
 
     Raises DataError for a file or row that cannot be used, with its line.
     """
-    path = Path(path)
+    path = _tasks_file(path)
     try:
         lines = path.read_text("utf-8").splitlines()
     except OSError as error:
@@ -41,16 +39,19 @@ def load_tasks(path: Path | str, split: str | None = None) -> list[Task]:
     tasks = [_task(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
     if split is None:
         return tasks
-    chosen = load_split(path).get(split)
-    if chosen is None:
-        raise DataError(f"{path.parent / 'split.toml'}: no split {split!r}; there are {', '.join(SPLITS)}")
-    return [task for task in tasks if task.repository in chosen]
+    splits = load_split(path)
+    if split not in splits:
+        raise DataError(f"{path.parent / 'split.toml'}: no split {split!r}; there are {', '.join(splits)}")
+    return [task for task in tasks if task.repository in splits[split]]
 
 
 def load_split(path: Path | str) -> dict[str, tuple[str, ...]]:
-    """train, validation and test → the packages of each, from the `split.toml` beside a `tasks.jsonl`."""
-    with (Path(path).parent / "split.toml").open("rb") as file:
-        return {name: tuple(packages) for name, packages in tomllib.load(file).items()}
+    """train, validation and test → the packages of each, from a suite's `split.toml`. Raises DataError."""
+    split = _tasks_file(path).parent / "split.toml"
+    try:
+        return {name: tuple(packages) for name, packages in tomllib.loads(split.read_text("utf-8")).items()}
+    except (OSError, ValueError) as error:
+        raise DataError(f"{split}: no split can be read ({error})") from None
 
 
 def materialise(task: Task, folder: Path) -> Path:
@@ -105,6 +106,10 @@ def _restore_tests(task: Task, sandbox: Sandbox) -> None:
     sandbox.exec(f"cd {TREE} && rm -rf tests .pytest.ini conftest.py pyproject.toml tox.ini setup.cfg", 10)
     for name in names:
         sandbox.write(f"{TREE}/{name}", (source / name).read_bytes())
+
+
+def _tasks_file(path: Path | str) -> Path:
+    return Path(path) / "tasks.jsonl" if Path(path).is_dir() else Path(path)
 
 
 def _task(path: Path, number: int, line: str) -> Task:

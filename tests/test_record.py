@@ -1,0 +1,137 @@
+"""Recording: the same bytes each time, short and foreseeable steps, whole files only."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from swe_srl.actions import is_target, render_call
+from swe_srl.formats import read_document
+from swe_srl.formats.document import Dropped
+from swe_srl.record import FORMATS, demonstrate, record
+from swe_srl.sandboxes import TREE
+from swe_srl.tasks.bugfix import load_tasks, task_sandbox
+from swe_srl.tools import execute
+from swe_srl.types import Trajectory
+
+ROOT = Path(__file__).parent.parent
+SUITE = ROOT / "environments" / "bugfix"
+COMMITTED = ROOT / "trajectories"
+
+
+def read(folder: Path) -> list[Trajectory]:
+    found: list[Trajectory] = []
+    for path in sorted(folder.glob("*/*.jsonl")):
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            for _, format, item in read_document(json.loads(line), str(path), number):
+                assert not isinstance(item, Dropped), item
+                assert format == path.parent.name
+                found.append(item)
+    return found
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    for name in ("a", "b"):
+        result = record(
+            SUITE,
+            tmp_path / name,
+            copies=2,
+            seed=3,
+            sandbox_kind="local",
+            limit=2,
+            progress=lambda done, total: told.append((done, total)),
+        )
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)] * 2
+    trajectories = read(tmp_path / "b")
+    assert result["tasks"] == 2
+    assert result["trajectories"] == len(trajectories) == 4
+    assert result["steps"] == sum(len(trajectory.acted) for trajectory in trajectories)
+    assert {file["path"] for file in result["files"]} == {str(p) for p in (tmp_path / "b").glob("*/*.jsonl")}
+
+
+def test_an_interrupted_run_leaves_whole_files_only(tmp_path: Path) -> None:
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        record(SUITE, tmp_path, copies=1, seed=0, sandbox_kind="local", limit=1, progress=interrupt)
+    assert files(tmp_path) == {}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_log_gives_the_trajectory_back(format: str, tmp_path: Path) -> None:
+    record(SUITE, tmp_path, copies=3, seed=0, sandbox_kind="local", limit=1)
+    task = load_tasks(SUITE)[0]
+    (found,) = [trajectory for trajectory in read(tmp_path) if trajectory.provenance.format == format]
+    again = demonstrate(task, format, int(found.id.rpartition(".")[2]), seed=0, sandbox_kind="local")
+    assert (found.id, found.issue, found.turns, found.outcome, found.task, found.shell) == (
+        again.id,
+        again.issue,
+        again.turns,
+        again.outcome,
+        again.task,
+        again.shell,
+    )
+
+
+# ---------------------------------------------------------------------------------- what is committed
+
+
+def test_the_committed_demonstrations_are_three_a_task_and_each_its_own() -> None:
+    trajectories = read(COMMITTED)
+    assert Counter(trajectory.task.task_id for trajectory in trajectories) == Counter(
+        {task.task_id: 3 for task in load_tasks(SUITE)}
+    )
+    paths = {tuple((turn.thought, str(turn.action)) for turn in trajectory.turns) for trajectory in trajectories}
+    assert len(paths) == len({trajectory.id for trajectory in trajectories}) == 192
+    assert all(trajectory.outcome.resolved for trajectory in trajectories)
+    assert sum(len(data) for data in files(COMMITTED).values()) < 2_000_000
+
+
+def test_the_committed_demonstrations_are_short_and_targets() -> None:
+    for trajectory in read(COMMITTED):
+        assert 5 <= len(trajectory.acted) <= 8
+        for turn in trajectory.acted:
+            assert turn.action is not None
+            assert is_target(turn.action)
+            assert len(turn.thought.split()) <= 20
+            assert len(render_call(turn.action)) < 400
+        for turn in trajectory.acted[:-1]:
+            assert turn.observation is not None
+            assert len(turn.observation.split()) <= 100
+
+
+def test_what_is_edited_was_seen_in_the_last_two_observations() -> None:
+    for trajectory in read(COMMITTED):
+        for place, turn in enumerate(trajectory.acted):
+            assert turn.action is not None
+            if turn.action.arguments.get("command") == "str_replace":
+                last_two = trajectory.acted[place - 2 : place]
+                assert turn.action.arguments["old_str"] in "\n".join(earlier.observation or "" for earlier in last_two)
+                assert turn.action.arguments["path"].removeprefix(f"{TREE}/") in str(last_two)
+
+
+@pytest.mark.parametrize("place", [0, 100, 191])
+def test_a_committed_demonstration_replays(place: int) -> None:
+    trajectory = read(COMMITTED)[place]
+    (task,) = [task for task in load_tasks(SUITE) if task.task_id == trajectory.task.task_id]
+    with task_sandbox(task, "local") as sandbox:
+        for turn in trajectory.acted:
+            assert turn.action is not None
+            assert execute(turn.action, sandbox, 60) == turn.observation
+
+
+@pytest.mark.slow
+def test_recording_again_gives_what_is_committed(tmp_path: Path) -> None:
+    record(SUITE, tmp_path, copies=3, seed=0, sandbox_kind="local")
+    committed = {name: data for name, data in files(COMMITTED).items() if name.endswith(".jsonl")}
+    assert files(tmp_path) == committed
