@@ -1,0 +1,239 @@
+"""What every engine promises, for every engine there is."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from made import make_qwen2, scaled
+
+from swe_srl.engines import Engine, Request, Sampling
+from swe_srl.engines.hf import HFEngine, can_mask
+from swe_srl.policies import seed_of
+from swe_srl.train.model import log_probs, named_weights
+from swe_srl.train.objective import supervised
+from swe_srl.train.tree import pack
+from swe_srl.types import Group, Sample, Score, Tokens
+
+# An engine is made of a transformers model; `max_batch_tokens` is the memory it may use.
+ENGINES: dict[str, Callable[..., Engine]] = {"hf": HFEngine}
+VOCABULARY = 97
+END = 5
+
+
+def tiny_mistral() -> Any:
+    """A sliding window of four: a mask over branches cannot say what it sees."""
+    from transformers import MistralConfig, MistralForCausalLM
+
+    settings = MistralConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        sliding_window=4,
+        eos_token_id=None,
+        bos_token_id=None,
+        attn_implementation="sdpa",
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return scaled(MistralForCausalLM(settings), 4.0)
+
+
+def tiny_gemma3() -> Any:
+    """Layers with a window beside layers without."""
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    settings = Gemma3TextConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        sliding_window=4,
+        layer_types=["sliding_attention", "full_attention"],
+        eos_token_id=None,
+        bos_token_id=None,
+        pad_token_id=0,
+        attn_implementation="sdpa",
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return scaled(Gemma3ForCausalLM(settings), 4.0)
+
+
+MODELS: dict[str, Callable[[], Any]] = {"qwen2": make_qwen2, "mistral": tiny_mistral, "gemma3": tiny_gemma3}
+
+
+@pytest.fixture(params=ENGINES)
+def make_engine(request: pytest.FixtureRequest) -> Callable[..., Engine]:
+    return ENGINES[request.param]
+
+
+@pytest.fixture(params=MODELS)
+def model(request: pytest.FixtureRequest) -> Any:
+    return MODELS[request.param]()
+
+
+def prompts(*lengths: int) -> list[tuple[int, ...]]:
+    random = torch.Generator().manual_seed(7)
+    return [tuple(torch.randint(6, VOCABULARY, (n,), generator=random).tolist()) for n in lengths]
+
+
+def several(seeds: int = 3) -> list[Request]:
+    """Prompts of different lengths, some asked several times."""
+    wanted = prompts(3, 11, 7, 1, 20)
+    asked = [Request(prompt, seed_of(i, seed)) for i, prompt in enumerate(wanted) for seed in range(seeds)]
+    return [*asked, Request(wanted[1], 99)]  # and one more often than the others
+
+
+def trainers(model: Any, answers: Sequence[Tokens], temperature: float) -> list[list[float]]:
+    """The trainer's log-probabilities of sampled answers."""
+    batch = supervised([Group("", 0, (Sample(tokens, Score(None)),)) for tokens in answers])
+    flat = torch.zeros(len(batch.ids_N))
+    with torch.no_grad():
+        for piece in pack(batch.strands, 4096, share=False):
+            logp_N, _ = log_probs(model, piece, batch.ids_N[piece.slot_N], temperature, torch.float32)
+            flat[piece.slot_N] = logp_N
+    return [part.tolist() for part in flat.split([len(tokens.ids) for tokens in answers])]
+
+
+# ------------------------------------------------------------------------------------------------- tests
+
+
+def test_which_models_share_prompts() -> None:
+    assert {name: can_mask(make().config) for name, make in MODELS.items()} == {
+        "qwen2": True,
+        "mistral": False,
+        "gemma3": False,
+    }
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_log_probs_are_the_trainers(make_engine: Any, model: Any, temperature: float) -> None:
+    answers = make_engine(model).generate(several(), Sampling(temperature, 24, END))
+    for tokens, expected in zip(answers, trainers(model, answers, temperature), strict=True):
+        assert tokens.logps == pytest.approx(expected, abs=1e-5)
+
+
+def test_greedy_is_transformers_own(make_engine: Any, model: Any) -> None:
+    asked = [Request(prompt, 0) for prompt in prompts(3, 11, 7, 1, 20)]
+    answers = make_engine(model).generate(asked, Sampling(0.0, 24, END))
+    for request, tokens in zip(asked, answers, strict=True):
+        theirs = model.generate(
+            torch.tensor([request.prompt_ids]), do_sample=False, max_new_tokens=24, eos_token_id=END, pad_token_id=0
+        )
+        assert tokens.ids == tuple(theirs[0, len(request.prompt_ids) :].tolist())
+        assert tokens.prompt_ids == request.prompt_ids
+    for tokens, expected in zip(answers, trainers(model, answers, 1.0), strict=True):
+        assert tokens.logps == pytest.approx(expected, abs=1e-5)  # of T = 1
+
+
+def test_an_answer_depends_on_its_seed_alone(make_engine: Any, model: Any) -> None:
+    """Alone, in another order, among others, in small batches: the same ids."""
+    asked, sampling = several(), Sampling(1.0, 24, END)
+    engine = make_engine(model)
+    together = [tokens.ids for tokens in engine.generate(asked, sampling)]
+    assert [tokens.ids for request in asked for tokens in engine.generate([request], sampling)] == together
+    backwards = engine.generate(asked[::-1], sampling)
+    assert [tokens.ids for tokens in backwards[::-1]] == together
+    assert [tokens.ids for tokens in engine.generate([asked[4], *asked[9:]], sampling)] == [together[4], *together[9:]]
+    for few in (1, 90, 300):
+        small = make_engine(model, max_batch_tokens=few)
+        assert [tokens.ids for tokens in small.generate(asked, sampling)] == together
+    assert len(set(together)) > len(asked) / 2  # and seeds do differ
+
+
+def test_more_tokens_begin_the_same(make_engine: Any) -> None:
+    """Where an answer is cut does not change what comes before."""
+    engine = make_engine(make_qwen2())
+    short, long = (engine.generate(several(), Sampling(1.0, n, END)) for n in (6, 24))
+    for a, b in zip(short, long, strict=True):
+        assert b.ids[: len(a.ids)] == a.ids
+
+
+def test_an_answer_ends_with_the_end_or_at_the_bound(make_engine: Any, model: Any) -> None:
+    asked = [Request(prompt, seed) for prompt in prompts(3, 11) for seed in range(40)]
+    answers = make_engine(model).generate(asked, Sampling(1.0, 30, END))
+    for tokens in answers:
+        assert 1 <= len(tokens.ids) <= 30
+        assert len(tokens.logps) == len(tokens.ids)
+        assert END not in tokens.ids[:-1]
+        assert tokens.ids[-1] == END or len(tokens.ids) == 30
+    ends = Counter(tokens.ids[-1] == END for tokens in answers)
+    assert ends[True]
+    assert ends[False]
+
+
+def test_no_requests_no_answers(make_engine: Any) -> None:
+    assert make_engine(make_qwen2()).generate([], Sampling(1.0, 4, END)) == []
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_load_weights_takes_effect_and_only_then(make_engine: Any, tied: bool) -> None:
+    trained, other = make_qwen2(tie_word_embeddings=tied), make_qwen2(seed=1, tie_word_embeddings=tied)
+    asked, sampling = several(), Sampling(1.0, 12, END)
+    engine = make_engine(trained)
+    before = engine.generate(asked, sampling)
+    with torch.no_grad():
+        for mine, new in zip(trained.parameters(), other.parameters(), strict=True):
+            mine.copy_(new)
+    assert engine.generate(asked, sampling) == before
+    engine.load_weights(named_weights(trained))
+    after = engine.generate(asked, sampling)
+    assert after == make_engine(other).generate(asked, sampling)
+    assert after != before
+    engine.close()
+    engine.close()
+
+
+def test_a_models_generation_config_is_not_inherited(make_engine: Any) -> None:
+    plain = make_qwen2()
+    odd = copy.deepcopy(plain)
+    for key, value in {"temperature": 0.1, "top_k": 1, "top_p": 0.1, "repetition_penalty": 3.0}.items():
+        setattr(odd.generation_config, key, value)
+    odd.generation_config.eos_token_id = 7
+    asked, sampling = several(), Sampling(1.0, 12, END)
+    assert make_engine(odd).generate(asked, sampling) == make_engine(plain).generate(asked, sampling)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_the_distribution_is_the_models(make_engine: Any, temperature: float) -> None:
+    """Pearson's chi-square of the first token over 4,000 seeds; 5 standard deviations of its distribution."""
+    model, n = make_qwen2(scale=2.0), 4000
+    (prompt,) = prompts(9)
+    asked = [Request(prompt, seed_of("chi", seed)) for seed in range(n)]
+    seen = Counter(tokens.ids[0] for tokens in make_engine(model).generate(asked, Sampling(temperature, 1, END)))
+    with torch.no_grad():
+        share = (model(torch.tensor([prompt])).logits[0, -1].double() / temperature).softmax(-1).tolist()
+    often = [token for token in range(VOCABULARY) if share[token] * n >= 5]
+    rare = n * (1 - sum(share[token] for token in often))
+    cells = [(seen[token], share[token] * n) for token in often]
+    cells.append((n - sum(count for count, _ in cells), rare))
+    chi_square = sum((count - expected) ** 2 / expected for count, expected in cells if expected > 1)
+    freedom = len(cells) - 1
+    assert freedom > 10
+    assert abs(chi_square - freedom) < 5 * (2 * freedom) ** 0.5
+
+
+def test_bfloat16_keeps_positions_exact() -> None:
+    """Weights are rounded, the frequencies of positions are not: far into a prompt both still agree."""
+    model = make_qwen2(scale=2.0)
+    (prompt,) = prompts(1500)
+    engine = HFEngine(model, torch.bfloat16)
+    for name, buffer in engine.model.named_buffers():
+        assert torch.equal(buffer, dict(model.named_buffers())[name])
+    asked = [Request(prompt, seed) for seed in range(8)]
+    answers = engine.generate(asked, Sampling(1.0, 8, END))
+    ours = torch.tensor([logp for tokens in answers for logp in tokens.logps])
+    theirs = torch.tensor([logp for row in trainers(model, answers, 1.0) for logp in row])
+    assert float((ours - theirs).abs().mean()) < 0.1
