@@ -107,8 +107,12 @@ class LocalSandbox:
 
     def fork(self) -> LocalSandbox:
         other = LocalSandbox(Path(tempfile.mkdtemp(prefix="swe-srl-")).resolve())
-        shutil.copytree(self._root, other._root, symlinks=True, dirs_exist_ok=True)
-        _rename_within(other._root, str(self._root).encode(), str(other._root).encode())
+        try:
+            shutil.copytree(self._root, other._root, symlinks=True, dirs_exist_ok=True)
+            _rename_within(other._root, str(self._root).encode(), str(other._root).encode())
+        except BaseException:
+            other.close()
+            raise
         return other
 
     def close(self) -> None:
