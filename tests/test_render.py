@@ -28,7 +28,8 @@ BEGINS = "{{ '<|endoftext|>' }}" + CHATML  # a token at the very beginning
 # The last message of an assistant is written otherwise than those before it, as templates of reasoning models do.
 REWRITES = CHATML.replace(
     "{{ message.content }}",
-    "{% if message.role == 'assistant' and loop.index > messages | length - 2 %}[last] {% endif %}{{ message.content }}",
+    "{% if message.role == 'assistant' and loop.index > messages | length - 2 %}[last] {% endif %}"
+    "{{ message.content }}",
 )
 STRIPS_ENDS = CHATML.replace("{{ message.content }}", "{{ message.content.rstrip() }}")
 FORGETS = CHATML.replace("{% for message in messages %}", "{% for message in messages[-3:] %}")
