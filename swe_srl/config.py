@@ -82,6 +82,7 @@ class PromptConfig(Strict):
     action_tokens: int = 1024
     system: Literal["full", "brief"] = "full"
     template: Literal["model", "plain"] = "model"
+    thoughts: bool = Field(default=True, description="whether an expert's turn is learnt with its thought")
 
     def settings(self) -> PromptSettings:
         fields = self.model_dump()

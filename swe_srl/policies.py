@@ -27,9 +27,7 @@ class EnginePolicy:
     def prompt(self, step: Step) -> tuple[int, ...]:
         return self.renderer.prompt_ids(step.trajectory.issue, step.history)
 
-    def answer(
-        self, prompts: Sequence[tuple[int, ...]], seeds: Sequence[int], temperature: float
-    ) -> list[Completion]:
+    def answer(self, prompts: Sequence[tuple[int, ...]], seeds: Sequence[int], temperature: float) -> list[Completion]:
         """One completion for each prompt and seed; equal prompts are computed once."""
         sampling = Sampling(temperature, self.max_tokens, self.renderer.end_id)
         requests = [Request(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]

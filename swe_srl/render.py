@@ -51,7 +51,7 @@ class PromptSettings:
     """What a prompt holds: pairs of history (None: all of it), and tokens a piece; longer text is cut.
 
     `system` names one of SYSTEM_PROMPTS; `template` is "model" for the tokenizer's own where it has one, or
-    "plain" for ours.
+    "plain" for ours. Without `thoughts` an expert's turn is a target with an empty think block.
     """
 
     window: int | None = 2
@@ -60,6 +60,7 @@ class PromptSettings:
     action_tokens: int = 1024
     system: str = "full"
     template: str = "model"
+    thoughts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,8 @@ class Renderer:
 
     def target_ids(self, thought: str, action: Action) -> tuple[int, ...]:
         """An expert's turn as the policy's answer, with the end of turn. Raises UnrenderableError."""
-        return (*self._encode_content(render_completion(thought, action)), self.end_id)
+        text = render_completion(thought if self.settings.thoughts else "", action)
+        return (*self._encode_content(text), self.end_id)
 
     def encode(self, text: str) -> list[int]:
         """Ids of template text, in which special tokens mean themselves."""

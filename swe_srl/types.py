@@ -94,7 +94,7 @@ class Trajectory:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """(trajectory, k): one training instance. `k` counts the turns with an action from 1, as the paper does."""
+    """(trajectory, k): one training instance. `k` counts the turns with an action, from 1 as in the paper."""
 
     trajectory: Trajectory
     k: int
@@ -138,7 +138,7 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A policy's answer. `tokens` exist only where an engine sampled it: without them it cannot be trained on.
+    """A policy's answer. Only an engine's has `tokens`: without them it cannot be trained on.
 
     `truncated` means that `max_tokens` ended it, not the model.
     """
@@ -171,7 +171,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The samples of one prompt, from draw number `draw`. `key` names the prompt (a step, a task)."""
+    """The samples of one prompt, from draw number `draw`. `key` names the prompt: a step, a task."""
 
     key: str
     draw: int
@@ -201,7 +201,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the hidden tests say of a patch; `resolved` is None, with the reason, when they did not run."""
+    """What the hidden tests say of a patch; `resolved` is None, with a reason, where they did not run."""
 
     task_id: str
     resolved: bool | None
