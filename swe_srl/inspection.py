@@ -49,7 +49,7 @@ def overview(trajectories: Sequence[Trajectory]) -> View:
             assert turn.action is not None
             (kinds if is_target(turn.action) else foreign)[kind(turn.action)] += 1
     steps = kinds.total() + foreign.total()
-    found = {
+    found: dict[str, Any] = {
         "trajectories": len(trajectories),
         "steps": steps,
         "targets": kinds.total(),

@@ -144,9 +144,7 @@ class Renderer:
 
     def _spans(self, text: str) -> list[tuple[int, int]]:
         """Where each token of a content begins and ends, in characters."""
-        encoded = self.tokenizer(
-            text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True
-        )
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True)
         spans: list[tuple[int, int]] = encoded["offset_mapping"]
         return spans
 

@@ -78,9 +78,6 @@ class Run:
                     self._tensorboard.add_scalar(f"{fields.get('stage')}/{key}", value, fields.get("step"))
         return row
 
-    def events(self) -> list[Event]:
-        return [orjson.loads(line) for line in self.events_path.read_bytes().splitlines()]
-
     def events_bytes(self) -> int:
         """How long the events are now; they are synced, so that a state may refer to them."""
         with self.events_path.open("ab") as file:
@@ -91,6 +88,11 @@ class Run:
         """Forget what was appended after a saved state."""
         with self.events_path.open("r+b") as file:
             file.truncate(length)
+
+
+def read_events(folder: Path) -> list[Event]:
+    """The events of a run directory, in order."""
+    return [orjson.loads(line) for line in (folder / "events.jsonl").read_bytes().splitlines()]
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

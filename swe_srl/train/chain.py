@@ -28,7 +28,7 @@ from swe_srl.train.checkpoint import Progress
 from swe_srl.train.loop import StageRun, train_stage
 from swe_srl.train.model import build_scratch, device_of, load_model, load_tokenizer, with_lora
 from swe_srl.train.probe import probe
-from swe_srl.train.sources import SftSource, SrlSource
+from swe_srl.train.sources import SftSource, Source, SrlSource
 from swe_srl.train.validate import Validator
 from swe_srl.types import Trajectory
 
@@ -106,9 +106,7 @@ class Chain:
         held_out = self.dataset.splits["validation"].choose(config.validation.steps, seed_of("validation"))
 
         model = load_model(self.origin, device)
-        settings = settings.model_copy(
-            update={"prefix_sharing": settings.prefix_sharing and can_mask(model.config)}
-        )
+        settings = settings.model_copy(update={"prefix_sharing": settings.prefix_sharing and can_mask(model.config)})
         engine = HFEngine(model, dtype, config.engine.max_batch_tokens)
         policy = EnginePolicy(renderer, engine, config.engine.max_tokens)
         wants_kl = isinstance(settings, SrlStage) and settings.kl > 0
@@ -116,7 +114,7 @@ class Chain:
         if config.model.lora is not None:
             model = with_lora(model, config.model.lora, seed_of(config.seed, settings.name, "lora"))
 
-        source = (
+        source: Source = (
             SftSource(steps, renderer, settings, config.seed)
             if isinstance(settings, SftStage)
             else SrlSource(steps, policy, self.scorer, settings, config.seed)

@@ -43,7 +43,7 @@ def load_model(path: str, device: torch.device) -> Any:
     from transformers import AutoModelForCausalLM
 
     with _readable(path):
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="sdpa")
+        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="sdpa")
     model = model.to(device).eval()  # dropout would make shared prefixes share their noise
     _check_head(model)
     return model
@@ -159,9 +159,7 @@ def named_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
 # ------------------------------------------------------------------------------------ log-probabilities
 
 
-def log_probs(
-    model: Any, piece: Piece, ids_N: Tensor, temperature: float, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
+def log_probs(model: Any, piece: Piece, ids_N: Tensor, temperature: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Log-probability and entropy (nats, detached) of each prediction of a piece, [N] and [N], in float32.
 
     `ids_N` are the tokens predicted, in the piece's order. Both are of logits / temperature. Logits exist for

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from swe_srl.train.tree import Strand
-from swe_srl.types import Group
+from swe_srl.types import Group, Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +67,13 @@ def reinforced(groups: Sequence[Group]) -> Batch:
     return _batch(rows)
 
 
-def _batch(rows: Sequence[Sequence[tuple]]) -> Batch:
+def _batch(rows: Sequence[Sequence[tuple[Tokens, float, float]]]) -> Batch:
+    """Rows of (tokens, weight of each of them, advantage), flat."""
     strands: list[tuple[Strand, ...]] = []
     ids: list[int] = []
-    weight, advantage, sampler = [], [], []
+    weight: list[float] = []
+    advantage: list[float] = []
+    sampler: list[float] = []
     for row in rows:
         group = []
         for tokens, token_weight, token_advantage in row:

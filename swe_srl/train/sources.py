@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from swe_srl.config import SftStage, SrlStage
 from swe_srl.policies import EnginePolicy, seed_of
@@ -34,10 +35,6 @@ class Cursor:
 
 
 class Source(Protocol):
-    """`epoch` is the number of draws that visit everything once."""
-
-    epoch: int
-
     def groups(self, update: int, cursor: Cursor) -> Iterator[Group]:
         """Groups in draw order from the cursor on, for the `update`-th update; at most the stage's bound."""
 
@@ -58,7 +55,7 @@ class Order:
 
 
 @lru_cache(maxsize=4)
-def _permutation(n: int, seed: int) -> np.ndarray:
+def _permutation(n: int, seed: int) -> NDArray[np.int64]:
     return np.random.default_rng(seed).permutation(n)
 
 
@@ -74,10 +71,6 @@ class SftSource:
 
     def __post_init__(self) -> None:
         self.order = Order(len(self.steps), seed_of(self.seed, self.stage.name))
-
-    @property
-    def epoch(self) -> int:
-        return len(self.steps)
 
     def groups(self, update: int, cursor: Cursor) -> Iterator[Group]:
         for draw in range(cursor.draw, cursor.draw + self.stage.batch):
@@ -111,10 +104,6 @@ class SrlSource:
 
     def __post_init__(self) -> None:
         self.order = Order(len(self.steps), seed_of(self.seed, self.stage.name))
-
-    @property
-    def epoch(self) -> int:
-        return len(self.steps)
 
     def is_live(self, group: Group) -> bool:
         return reward_std(group) > self.stage.min_group_std

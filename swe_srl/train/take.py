@@ -44,9 +44,18 @@ def take(source: Source, settings: SftStage | SrlStage, progress: Progress) -> D
     if len(live) < max(settings.batch / 4, 1):
         converged = (
             f"converged: {len(live)} of {len(seen)} groups had rewards that differ, fewer than a quarter of the "
-            f"{settings.batch} that an update needs"
+            f"{settings.batch} that an update needs{_hint(seen)}"
         )
     return Draw(tuple(seen), tuple(live), cursor, converged)
+
+
+def _hint(groups: list[Group]) -> str:
+    """What to do where the student never finds the form: the paper's condition on it (§5.4) is not met."""
+    samples = [sample for group in groups for sample in group.samples]
+    errors = sum(sample.score.format_error is not None for sample in samples)
+    if errors < 0.9 * len(samples):
+        return ""
+    return f". {errors} of {len(samples)} answers were format errors: warm the model up by SFT first"
 
 
 def _refuse_unscored(groups: list[Group], bound: float) -> None:

@@ -45,9 +45,7 @@ class Validator:
     @torch.no_grad()
     def loss(self, model: Any) -> float:
         """Mean negative log-probability, in nats, of the experts' tokens."""
-        groups = [
-            Group(step.id, i, (expert_sample(self.policy.renderer, step),)) for i, step in enumerate(self.steps)
-        ]
+        groups = [Group(step.id, i, (expert_sample(self.policy.renderer, step),)) for i, step in enumerate(self.steps)]
         batch = supervised(groups)
         total = 0.0
         for piece in pack(batch.strands, self.token_budget, share=False):

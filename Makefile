@@ -1,0 +1,42 @@
+# Two commands for a newcomer: `make quickstart` and `make test`. Both set up .venv by themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# A CPU build of torch at hand (a folder that pip is told to look in) is taken before anything pulls a CUDA one.
+# TORCH=torch==2.X chooses another; on a machine with a GPU leave it empty.
+TORCH ?= $(if $(wildcard $(addsuffix /torch-2.13.0*,$(PIP_FIND_LINKS))),torch==2.13.0)
+
+# One thread a process: on a busy machine several wait for each other and are slower.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: install quickstart test test-fast check record clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(if $(TORCH),$(BIN)/python -m pip install --quiet "$(TORCH)")
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	touch $(STAMP)
+
+quickstart: install  ## demonstrations → a better policy, with a table and a picture; SEEDS="0 1 2" repeats it
+	$(BIN)/python -m swe_srl.quickstart $(if $(SEEDS),--seeds $(SEEDS))
+
+test: install  ## everything, the slow ones too
+	$(BIN)/python -m pytest
+
+test-fast: install
+	$(BIN)/python -m pytest -m "not slow"
+
+check: install  ## what must hold before a commit
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+record: install  ## the demonstrations in trajectories/ again
+	$(BIN)/swe-srl record configs/record.toml
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info
