@@ -35,16 +35,18 @@ class Run:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         text = tomli_w.dumps(_without_none(config))
-        path = self.folder / "config.toml"
-        if path.exists() and path.read_text() != text:
-            changed = sorted(set(path.read_text().splitlines()) ^ set(text.splitlines()))
-            raise ConfigError(
-                f"{self.folder} holds a run of another configuration; the lines that differ: {'; '.join(changed[:6])}. "
-                "Give another run=FOLDER, or remove that folder to start afresh"
-            )
-        write_aside(path, text.encode())
         self.events_path = self.folder / "events.jsonl"
         self.events_path.touch()
+        path = self.folder / "config.toml"
+        if path.exists() and path.read_text() != text:
+            if self.events_path.stat().st_size:
+                changed = sorted(set(path.read_text().splitlines()) ^ set(text.splitlines()))
+                raise ConfigError(
+                    f"{self.folder} holds a run of another configuration; the lines that differ: "
+                    f"{'; '.join(changed[:6])}. Give another run=FOLDER, or remove that folder to start afresh"
+                )
+            shutil.rmtree(self.folder / "model", ignore_errors=True)  # nothing was done yet: it may begin anew
+        write_aside(path, text.encode())
         self._tensorboard: Any = None
 
     @contextlib.contextmanager
