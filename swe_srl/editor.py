@@ -1,7 +1,8 @@
 """What `str_replace_editor` does, over a sandbox's read and write, in the words of SWE-agent's tool.
 
 A bad argument is an observation, so that a policy can learn from it; only a sandbox that is gone raises.
-Unlike SWE-agent's, this editor keeps tabs as they are and cuts a view at the end of the file.
+Unlike SWE-agent's, this editor keeps tabs as they are, cuts a view at the end of the file, and shows two lines
+around an edit instead of four.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import PurePosixPath
 
 from swe_srl.sandboxes import TREE, Sandbox
 
-SNIPPET_LINES = 4
+SNIPPET_LINES = 2
 COMMANDS = ("view", "create", "str_replace", "insert", "undo_edit")
 
 # Inside `.git`: forks take it along, patches do not.

@@ -2,8 +2,9 @@
 
 Look, grep for the issue's function, reproduce, view, edit, test, submit: 5 to 8 steps, each foreseeable from
 the issue and the last two commands with their observations. The path is in grep's output, the line range
-follows from its line number, the text to replace stands in what was viewed. What varies, by the caller's
-`Random`, are a few habits of the whole demonstration and the words.
+follows from its line number, the text to replace stands in what was viewed. Observations are short: what is
+viewed is little more than the function. What varies, by the caller's `Random`, are a few habits of the whole
+demonstration and the words.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from unidiff.patch import PatchSet
 from swe_srl.sandboxes import TREE, Sandbox
 from swe_srl.types import Action, Task
 
-VIEWED_LINES = 10  # after the def line; no function of the suite is longer
+VIEWED_LINES = 6  # after the def line; no task of the suite has its defect further down
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,11 @@ class Fix:
     new: str
     kind: str
     call: str
+
+    @property
+    def package(self) -> str:
+        """Its name in this task: a variant's differs from its repository."""
+        return self.path.partition("/")[0]
 
     @property
     def test_file(self) -> str:
@@ -92,29 +98,29 @@ def find_fix(task: Task, sandbox: Sandbox) -> Fix:
     assert text.count(old) == 1, f"{task.task_id}: {old!r} does not occur once in {path}"
     before = text[: text.index(old) + len(old)]  # with the line itself: a default is wrong in the def line
     head = list(re.finditer(r"^def (\w+)", before, re.MULTILINE))[-1]
-    calls = re.findall(rf"`({task.repository}\.{head[1]}\([^`]*)`", task.issue)
+    calls = re.findall(rf"`({path.partition('/')[0]}\.{head[1]}\([^`]*)`", task.issue)
     assert len(calls) == 1, f"{task.task_id}: the issue does not call {head[1]}"
     line = before[: head.start()].count("\n") + 1
     return Fix(path, head[1], line, old, new, task.kind, calls[0])
 
 
-def moves(task: Task, fix: Fix, habits: Habits, rng: Random) -> Iterator[Move]:
+def moves(fix: Fix, habits: Habits, rng: Random) -> Iterator[Move]:
     """The demonstration, step by step."""
-    names = {"function": fix.function, "package": task.repository, "path": fix.path, "test_file": fix.test_file}
+    names = {"function": fix.function, "package": fix.package, "path": fix.path, "test_file": fix.test_file}
     test = habits.test.format(**names)
 
     def say(step: str) -> str:
         return rng.choice(WORDS[step]).format(**names)
 
     if habits.look:
-        yield Move(say("look"), _bash(habits.look), task.repository)
+        yield Move(say("look"), _bash(habits.look), fix.package)
     grep = habits.grep.format(**names)
     yield Move(say("grep"), _bash(grep), f"{fix.path}:{fix.line}:def {fix.function}")
     view = Move(say("view"), _view(fix, habits), fix.old)
     if habits.reproduce_after_view:
         yield view
     if habits.reproduce == "call":
-        command = f"python -c 'import {task.repository}; print({fix.call})' 2>&1 | tail -n 1"
+        command = f"python -c 'import {fix.package}; print({fix.call})' 2>&1 | tail -n 1"
         yield Move(say("call"), _bash(command))
     elif habits.reproduce == "test":
         yield Move(say("test"), _bash(test), f"FAILED {fix.test_file}")
@@ -135,9 +141,9 @@ def _bash(command: str) -> Action:
 
 
 def _view(fix: Fix, habits: Habits) -> Action:
-    first, last = fix.line, fix.line + VIEWED_LINES
     if not habits.editor:
-        return _bash(f"sed -n '{first},{last}p' {fix.path}")
+        return _bash(f"sed -n '/def {fix.function}(/,/^$/p' {fix.path}")
+    first, last = fix.line, fix.line + VIEWED_LINES
     path = f"{TREE}/{fix.path}"
     return Action("str_replace_editor", {"command": "view", "path": path, "view_range": f"[{first}, {last}]"})
 
@@ -159,7 +165,7 @@ WORDS = {
     "look": [
         "I look at what is here first.",
         "First I see which files there are.",
-        "Let me see the files of {package}.",
+        "Let me see the files.",
     ],
     "grep": [
         "The issue is about {function}. I search for it.",
@@ -174,17 +180,17 @@ WORDS = {
     ],
     "test": [
         "{function} is in {path}. I run its tests.",
-        "I run the tests of {path} to see it fail.",
+        "I run {test_file} to see it fail.",
         "Do the tests of {function} fail?",
     ],
     "view": [
         "Now I read {function} in {path}.",
         "Let me view {function}.",
-        "I open {path} where {function} begins.",
+        "{function} is in {path}. I read it.",
     ],
     "again": [
         "I run the tests of {function}.",
-        "Do the tests pass with {path} changed?",
+        "{path} is changed. Do the tests pass?",
         "Let me test {function} now.",
     ],
     "git diff": [

@@ -1,7 +1,8 @@
 """Demonstrations: the scripted expert solves tasks with the real tools in a sandbox, and logs are written.
 
-The same tasks, copies and seed give the same bytes: every choice comes from a `Random` of (seed, task, copy),
-and the tools are used so that they print neither times nor hashes of them.
+Copy c of a task is made on its variant c, so that no two demonstrations share a vocabulary: names have to be
+read, not known. The same tasks, copies and seed give the same bytes: every choice comes from a `Random` of
+(seed, variant), and the tools are used so that they print neither times nor hashes of them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from swe_srl.expert import Habits, find_fix, moves
 from swe_srl.formats import WRITERS
 from swe_srl.sandboxes import changes
 from swe_srl.tasks.bugfix import grade, load_tasks, task_sandbox
+from swe_srl.tasks.variants import variant
 from swe_srl.tools import execute
 from swe_srl.types import Outcome, Provenance, Task, TaskLink, Trajectory, Turn
 
@@ -36,7 +38,7 @@ def record(
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Write `out/<format>/<repository>.jsonl` with `copies` demonstrations of each task.
+    """Write `out/<format>/<repository>.jsonl` with `copies` demonstrations of each task, copy c of its variant c.
 
     `limit` takes the first so many tasks; `progress` is told (done, total) after each demonstration. Files of
     one repository appear together when it is finished: an interrupted run leaves whole files only. Returns
@@ -54,7 +56,7 @@ def record(
             for number, task in group:
                 for copy in range(copies):
                     turn = (number + copy) % len(FORMATS)
-                    trajectory = demonstrate(task, FORMATS[turn], copy, seed=seed, sandbox_kind=sandbox_kind)
+                    trajectory = demonstrate(variant(task, copy), FORMATS[turn], seed=seed, sandbox_kind=sandbox_kind)
                     line = json.dumps(WRITERS[FORMATS[turn]](trajectory), ensure_ascii=False)
                     streams[turn].write(line + "\n")
                     streams[turn].flush()
@@ -72,22 +74,21 @@ def record(
     }
 
 
-def demonstrate(task: Task, format: str, copy: int, *, seed: int, sandbox_kind: str) -> Trajectory:
+def demonstrate(task: Task, format: str, *, seed: int, sandbox_kind: str) -> Trajectory:
     """One demonstration, graded. The expert not solving its task is a defect of ours (AssertionError)."""
-    id = f"{task.task_id}.{copy}"
-    rng = Random(f"{seed}/{task.task_id}/{copy}")
+    rng = Random(f"{seed}/{task.task_id}")
     with task_sandbox(task, sandbox_kind) as sandbox:
         habits = Habits.draw(rng, editor=format != "mini-swe-agent")
         turns = []
-        for move in moves(task, find_fix(task, sandbox), habits, rng):
+        for move in moves(find_fix(task, sandbox), habits, rng):
             observation = execute(move.action, sandbox, _TIMEOUT_S)
-            assert move.expects in observation, f"{id}: {move.action} gave {observation!r}"
+            assert move.expects in observation, f"{task.task_id}: {move.action} gave {observation!r}"
             turns.append(Turn(move.thought, move.action, observation))
         patch = changes(sandbox)
         verdict = grade(task, sandbox)
-    assert verdict.resolved, f"{id}: the expert's patch fails {verdict.failed}: {verdict.reason}"
+    assert verdict.resolved, f"{task.task_id}: the expert's patch fails {verdict.failed}: {verdict.reason}"
     return Trajectory(
-        id=id,
+        id=task.task_id,
         issue=task.issue,
         turns=tuple(turns),
         provenance=Provenance(f"{task.repository}.jsonl", 1, format),

@@ -1,14 +1,14 @@
 """The bug-fix suite of `environments/bugfix`: small packages, each task one mutation of one of them.
 
 A package's folder is its fixed state. The broken tree is the package with the gold patch taken back, so
-there is one truth for both. A suite is a folder: `tasks.jsonl`, `split.toml`, `packages/<name>/`.
+there is one truth for both. A suite is a folder: `tasks.jsonl`, `split.toml`, `packages/<name>/`, and the
+`words.toml` of its variants.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import shutil
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +19,9 @@ from typing import Any
 
 from swe_srl.errors import DataError, SandboxError
 from swe_srl.sandboxes import TREE, Sandbox, open_sandbox
+from swe_srl.tasks.variants import MARK, package_files, variant
 from swe_srl.types import Task, Verdict
 
-_LEFT_OUT = ("__pycache__", ".pytest_cache", ".git")
 _RESULT = re.compile(r"^(PASSED|FAILED|ERROR) (\S+)", re.MULTILINE)
 _GRADE_TIMEOUT_S = 60.0
 
@@ -45,6 +45,15 @@ def load_tasks(path: Path | str, split: str | None = None) -> list[Task]:
     return [task for task in tasks if task.repository in splits[split]]
 
 
+def load_task(path: Path | str, task_id: str) -> Task:
+    """One task of a suite by its id, or a variant of one: `spans__3~7`. Raises DataError."""
+    base, mark, number = task_id.partition(MARK)
+    tasks = {task.task_id: task for task in load_tasks(path)}
+    if base not in tasks or (mark and not number.isdecimal()):
+        raise DataError(f"{_tasks_file(path)}: no task {task_id!r}; there are {', '.join(tasks)}, and {base}{MARK}7")
+    return variant(tasks[base], int(number)) if mark else tasks[base]
+
+
 def load_split(path: Path | str) -> dict[str, tuple[str, ...]]:
     """train, validation and test → the packages of each, from a suite's `split.toml`. Raises DataError."""
     split = _tasks_file(path).parent / "split.toml"
@@ -58,7 +67,7 @@ def materialise(task: Task, folder: Path) -> Path:
     """Write a task's broken tree into a folder that does not exist yet, and return it."""
     from git import Git
 
-    shutil.copytree(task.source, folder, ignore=shutil.ignore_patterns(*_LEFT_OUT))
+    write_package(task, folder)
     with TemporaryDirectory() as aside:
         patch = Path(aside, "gold.patch")
         patch.write_text(task.gold_patch)
@@ -66,6 +75,16 @@ def materialise(task: Task, folder: Path) -> Path:
         git = Git(str(folder))
         git.update_environment(GIT_CEILING_DIRECTORIES=str(folder.resolve().parent))
         git.apply("--reverse", "--whitespace=nowarn", str(patch))
+    return folder
+
+
+def write_package(task: Task, folder: Path) -> Path:
+    """Write a task's package as it should be, unbroken, into a folder that does not exist yet, and return it."""
+    folder.mkdir(parents=True)
+    for name, content in package_files(task).items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
     return folder
 
 
@@ -100,12 +119,11 @@ def grade(task: Task, sandbox: Sandbox, timeout_s: float = _GRADE_TIMEOUT_S) -> 
 
 
 def _restore_tests(task: Task, sandbox: Sandbox) -> None:
-    source = Path(task.source)
-    names = ["pytest.ini", *(str(path.relative_to(source)) for path in sorted(source.glob("tests/*.py")))]
     # Files that could steer pytest and that no package has.
     sandbox.exec(f"cd {TREE} && rm -rf tests .pytest.ini conftest.py pyproject.toml tox.ini setup.cfg", 10)
-    for name in names:
-        sandbox.write(f"{TREE}/{name}", (source / name).read_bytes())
+    for name, content in package_files(task).items():
+        if name == "pytest.ini" or name.startswith("tests/"):
+            sandbox.write(f"{TREE}/{name}", content)
 
 
 def _tasks_file(path: Path | str) -> Path:
