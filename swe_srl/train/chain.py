@@ -26,7 +26,7 @@ from swe_srl.steps import StepSet
 from swe_srl.train import checkpoint
 from swe_srl.train.checkpoint import Progress
 from swe_srl.train.loop import StageRun, train_stage
-from swe_srl.train.model import build_scratch, device_of, load_model, load_tokenizer, with_lora
+from swe_srl.train.model import build_scratch, device_of, load_model, load_tokenizer, named_weights, with_lora
 from swe_srl.train.probe import probe
 from swe_srl.train.sources import SftSource, Source, SrlSource
 from swe_srl.train.validate import Validator
@@ -42,10 +42,10 @@ def train(config: TrainConfig) -> dict[str, Any]:
     for name in ("train", "validation"):
         require(dataset, name, config.data.path)
     run = Run(config.run, config.model_dump())
-    origin = config.model.path or _scratch_model(config, run, dataset)
     events_bytes = 0
     results = []
-    with Scorer(config.reward.kind, config.reward.workers) as scorer, run.sinks(config.tensorboard):
+    with run.held(tensorboard=config.tensorboard), Scorer(config.reward.kind, config.reward.workers) as scorer:
+        origin = config.model.path or _scratch_model(config, run, dataset)
         for number, settings in enumerate(config.stage, 1):
             folder = run.stage_folder(number, settings.name)
             result = checkpoint.finished(folder)
@@ -75,6 +75,8 @@ class Chain:
         saved = checkpoint.resume(self.folder, stage.model, stage.optimizer, settings.keep_last)
         self.run.cut_events(saved.events_bytes if saved else self.events_bytes)
         stage.progress = saved or Progress()
+        if saved:
+            stage.policy.engine.load_weights(named_weights(stage.model))
         told = probe(stage.policy, stage.model, stage.dtype, stage.validator.steps[:2])
         print(
             f"{settings.name}: sampler and trainer log-probabilities differ by at most {told[1.0]:.1e} at T = 1, "

@@ -70,7 +70,7 @@ class StageRun:
 def train_stage(stage: StageRun, tick: Tick) -> Progress:
     """Run a stage from where its progress stands to its end. Raises TrainingError."""
     settings, progress = stage.settings, stage.progress
-    if progress.step == 0:
+    if progress.events_bytes == 0:  # nothing was saved yet: the stage's first weights are a checkpoint too
         validate_and_save(stage)
     while progress.step < stage.total and progress.ended is None:
         meter = Meter()
