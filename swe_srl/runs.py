@@ -12,6 +12,7 @@ saved state is cut off before a run goes on.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import time
@@ -50,19 +51,25 @@ class Run:
         self._tensorboard: Any = None
 
     @contextlib.contextmanager
-    def sinks(self, tensorboard: bool) -> Iterator[None]:
-        """Copies of the events for other viewers, for as long as the context is open."""
-        if not tensorboard:
-            yield
-            return
-        from torch.utils.tensorboard import SummaryWriter
+    def held(self, *, tensorboard: bool) -> Iterator[None]:
+        """Keep other processes out of the run, and copy its events to tensorboard if asked.
 
-        self._tensorboard = SummaryWriter(str(self.folder / "tensorboard"))
-        try:
+        The kernel frees the lock when the process dies, however it dies. Raises ConfigError.
+        """
+        with contextlib.ExitStack() as stack:
+            lock = stack.enter_context((self.folder / ".lock").open("w"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError(
+                    f"another process is at work on {self.folder}. Wait for it, or give another run=FOLDER"
+                ) from None
+            if tensorboard:
+                from torch.utils.tensorboard import SummaryWriter
+
+                self._tensorboard = SummaryWriter(str(self.folder / "tensorboard"))
+                stack.callback(self._tensorboard.close)
             yield
-        finally:
-            self._tensorboard.close()
-            self._tensorboard = None
 
     def stage_folder(self, number: int, name: str) -> Path:
         folder = self.folder / "stages" / f"{number}-{name}"
