@@ -1,0 +1,114 @@
+"""The commands through their only door: arguments in, JSON and exit codes out."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CALL = "<function=bash>\n<parameter=command>{}</parameter>\n</function>"
+
+
+def swe_srl(*arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "swe_srl", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+def refused(done: subprocess.CompletedProcess[str]) -> str:
+    """What was said to a user who asked wrongly: one readable paragraph, and nothing else."""
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    return done.stderr
+
+
+def test_help_imports_nothing_heavy() -> None:
+    heavy = ("torch", "transformers", "pydantic", "numpy", "matplotlib", "git", "rapidfuzz")
+    code = f"import swe_srl.cli, sys; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", ["ingest", "inspect", "score", "record", "train", "evaluate", "doctor"])
+def test_every_help_shows_an_example(command: str) -> None:
+    done = swe_srl(command, "--help")
+    assert done.returncode == 0
+    assert f"Example: swe-srl {command}" in done.stdout
+
+
+def test_score(tmp_path: Path) -> None:
+    expert, proposed = tmp_path / "expert.txt", tmp_path / "proposed.txt"
+    expert.write_text("<think>as an expert thinks</think>\n" + CALL.format("ls"))
+    proposed.write_text("<think></think>" + CALL.format("ls"))
+    found = json.loads(swe_srl("score", "--expert", expert, "--proposed", proposed, "--json").stdout)
+    assert found["reward"] == 1.0
+    assert found["format_error"] is None
+    assert found["parts"]["similarity"] == 1.0
+
+    proposed.write_text(CALL.format("ls"))  # a bare call
+    found = json.loads(swe_srl("score", "--expert", expert, "--proposed", proposed, "--json").stdout)
+    assert found["reward"] == -1.0
+    assert found["format_error"] == "no think block"
+
+
+def test_score_needs_an_expert_call(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("nothing")
+    assert "no call" in refused(swe_srl("score", "--expert", tmp_path / "a", "--proposed", tmp_path / "a"))
+    assert "cannot be read" in refused(swe_srl("score", "--expert", tmp_path / "b", "--proposed", tmp_path / "a"))
+
+
+def test_ingest_then_inspect(tmp_path: Path) -> None:
+    logs = ROOT / "trajectories" / "xml-messages"
+    found = json.loads(swe_srl("ingest", logs, "--out", tmp_path / "store", "--json").stdout)
+    assert found["trajectories"] == sum(file["trajectories"] for file in found["files"]) > 0
+    assert found["steps"] == sum(file["steps"] for file in found["files"])
+    seen = json.loads(swe_srl("inspect", tmp_path / "store", "--json").stdout)
+    assert (seen["trajectories"], seen["steps"]) == (found["trajectories"], found["steps"])
+
+
+def test_inspect_shows_what_the_policy_sees(tmp_path: Path) -> None:
+    logs = ROOT / "trajectories" / "openai-chat" / "spans.jsonl"
+    words = refused(swe_srl("inspect", logs, "--trajectory", "spans__"))
+    name = words.split("did you mean '")[1].split("'")[0]
+    step = json.loads(swe_srl("inspect", logs, "--trajectory", name, "--step", "3", "--json").stdout)
+    assert len(step["history"]) == 2
+    assert step["target"].startswith("<think>")
+    assert "best constant" in step["floors"]
+    assert "steps 1 to" in refused(swe_srl("inspect", logs, "--trajectory", name, "--step", "99"))
+
+
+def test_a_users_mistakes_are_one_paragraph(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    store = tmp_path / "store"
+    assert "does not exist" in refused(swe_srl("ingest", tmp_path / "none", "--out", store))
+    assert "No log file" in refused(swe_srl("ingest", empty, "--out", store))
+    run = f"run={tmp_path / 'run'}"
+    assert "no folder /nope" in refused(swe_srl("train", "configs/srl.toml", "model.path=/nope", run))
+    assert "did you mean 'model'" in refused(swe_srl("train", "configs/srl.toml", "modle.path=x", run))
+    assert "did you mean 'group_size'" in refused(swe_srl("train", "configs/srl.toml", "stage.srl.group_siz=8", run))
+    assert "did you mean 'srl.toml'" in refused(swe_srl("train", "configs/slr.toml", run))
+    assert "model.path is not set" in refused(swe_srl("evaluate", "configs/eval_steps.toml"))
+
+
+def test_a_mended_mistake_may_use_the_same_run_folder(tmp_path: Path) -> None:
+    run = f"run={tmp_path / 'run'}"
+    refused(swe_srl("train", "configs/srl.toml", "model.path=/nope", run))
+    assert "no folder /nein" in refused(swe_srl("train", "configs/srl.toml", "model.path=/nein", run))
+
+
+def test_doctor_and_every_config_fits_its_model(tmp_path: Path) -> None:
+    found = json.loads(swe_srl("doctor", "configs/quickstart.toml", "--json").stdout)
+    assert found["sandboxes"]["local"] == found["engines"]["hf"] == "ok"
+    assert found["config"]["fits"]
+    assert found["config"]["steps"]["train"] > 0
+
+
+def test_record_writes_demonstrations(tmp_path: Path) -> None:
+    done = swe_srl("record", "configs/record.toml", "limit=1", "copies=1", f"out={tmp_path}", "--json")
+    assert json.loads(done.stdout)["trajectories"] == 1

@@ -1,0 +1,82 @@
+"""Configs: overrides, defaults by stage, and words for what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from swe_srl.config import EvaluateConfig, RecordConfig, SrlStage, Strict, TrainConfig, load
+from swe_srl.errors import ConfigError
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+CHAIN = """
+run = "runs/x"
+[data]
+path = "logs"
+[train]
+batch = 4
+kl = 0.1
+[[stage]]
+name = "warm"
+kind = "sft"
+steps = 3
+[[stage]]
+name = "srl"
+kind = "srl"
+steps = 5
+batch = 8
+"""
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Path:
+    path = tmp_path / "chain.toml"
+    path.write_text(CHAIN)
+    return path
+
+
+def test_a_stage_takes_its_defaults_from_train(chain: Path) -> None:
+    warm, srl = load(TrainConfig, chain).stage
+    assert (warm.batch, srl.batch) == (4, 8)  # what a stage sets itself wins
+    assert isinstance(srl, SrlStage)
+    assert srl.kl == 0.1  # a key that only some kinds have goes to those
+
+
+def test_overrides(chain: Path) -> None:
+    config = load(TrainConfig, chain, ["stage.srl.lr=1e-6", "model.path=owner/name", "prompt.window=all", "seed=3"])
+    assert config.stage[1].lr == 1e-6
+    assert config.model.path == "owner/name"
+    assert config.prompt.settings().window is None
+    assert config.seed == 3
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("data.pth=x", "did you mean 'path'"),
+        ("stage.srl.group_siz=4", "did you mean 'group_size'"),
+        ("train.kll=1", "did you mean 'kl'"),
+        ("stage.nothing.lr=1", "one of warm, srl"),
+        ("engine.kind=nothing", "seen 'nothing'"),
+        ("stage.warm.group_size=4", "unknown key"),  # a key of another kind would not be used
+        ("stage.warm.epochs=2", "steps or epochs, and not both"),
+        ("stage.srl.name=warm", "different names"),
+        ("run.deeper=1", "is a value"),
+        ("nothing", "key=value"),
+    ],
+)
+def test_mistakes(chain: Path, override: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load(TrainConfig, chain, [override])
+
+
+def test_a_new_network_is_not_described_where_one_is_named(chain: Path) -> None:
+    with pytest.raises(ConfigError, match="leave one out"):
+        load(TrainConfig, chain, ["model.path=x", "model.scratch.hidden=64"])
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_config_of_the_project_loads(path: Path) -> None:
+    kinds: dict[str, type[Strict]] = {"eval_steps": EvaluateConfig, "record": RecordConfig}
+    load(kinds.get(path.stem, TrainConfig), path)
