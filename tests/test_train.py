@@ -162,6 +162,8 @@ def test_a_stage_that_cannot_learn_has_converged(tmp_path: Path) -> None:
     result = train(tiny_config(tmp_path, stage=stage))
     assert result["stages"][0]["ended"].startswith("converged: 0 of 4 groups")
     assert (Path(result["checkpoint"]) / "model.safetensors").exists()
+    (saved,) = (tmp_path / "run").rglob("state.pt")
+    assert saved.stat().st_mtime <= (tmp_path / "run" / "events.jsonl").stat().st_mtime  # step 0 is saved once
 
 
 def test_lora(tmp_path: Path, finished: Any) -> None:

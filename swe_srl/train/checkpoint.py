@@ -56,16 +56,21 @@ def save(
     trained_on: dict[str, Any],
     keep: int,
 ) -> None:
-    """Write checkpoint and state of the current step, and remove what `keep` no longer covers."""
+    """Write checkpoint and state of the current step, and remove what `keep` no longer covers.
+
+    A step that is saved already is left as it is: a stage that converges right after it would write the same
+    weights, and replacing the only state is a moment without one.
+    """
     name = f"step_{progress.step}"
-    with folder_aside(folder / "checkpoints" / name) as aside:
-        core(model).save_pretrained(aside, state_dict=_plain_state(model))
-        tokenizer.save_pretrained(aside)
-        (aside / "trained_on.json").write_bytes(orjson.dumps(trained_on, option=orjson.OPT_INDENT_2))
-    with folder_aside(folder / "trainer_state" / name) as aside:
-        weights = {key: value for key, value in model.named_parameters() if value.requires_grad}
-        state = {"progress": asdict(progress), "weights": weights, "optimizer": optimizer.state_dict()}
-        torch.save(state, aside / "state.pt")
+    if not (folder / "trainer_state" / name).exists():
+        with folder_aside(folder / "checkpoints" / name) as aside:
+            core(model).save_pretrained(aside, state_dict=_plain_state(model))
+            tokenizer.save_pretrained(aside)
+            (aside / "trained_on.json").write_bytes(orjson.dumps(trained_on, option=orjson.OPT_INDENT_2))
+        with folder_aside(folder / "trainer_state" / name) as aside:
+            weights = {key: value for key, value in model.named_parameters() if value.requires_grad}
+            state = {"progress": asdict(progress), "weights": weights, "optimizer": optimizer.state_dict()}
+            torch.save(state, aside / "state.pt")
     _tidy(folder, progress, keep)
 
 
