@@ -227,7 +227,7 @@ def test_the_distribution_is_the_models(make_engine: Any, temperature: float) ->
 
 def test_bfloat16_keeps_positions_exact() -> None:
     """Weights are rounded, the frequencies of positions are not: far into a prompt both still agree."""
-    model = make_qwen2(scale=2.0)
+    model = make_qwen2(scale=8.0, hidden_size=64, num_attention_heads=2, num_key_value_heads=1)
     (prompt,) = prompts(1500)
     engine = HFEngine(model, torch.bfloat16)
     for name, buffer in engine.model.named_buffers():
@@ -236,4 +236,4 @@ def test_bfloat16_keeps_positions_exact() -> None:
     answers = engine.generate(asked, Sampling(1.0, 8, END))
     ours = torch.tensor([logp for tokens in answers for logp in tokens.logps])
     theirs = torch.tensor([logp for row in trainers(model, answers, 1.0) for logp in row])
-    assert float((ours - theirs).abs().mean()) < 0.1
+    assert float((ours - theirs).abs().mean()) < 0.03  # rounded frequencies make it 0.05
