@@ -13,7 +13,7 @@ from swe_srl.formats import read_document
 from swe_srl.formats.document import Dropped
 from swe_srl.record import FORMATS, demonstrate, record
 from swe_srl.sandboxes import TREE
-from swe_srl.tasks.bugfix import load_tasks, task_sandbox
+from swe_srl.tasks.bugfix import load_task, load_tasks, task_sandbox
 from swe_srl.tools import execute
 from swe_srl.types import Trajectory
 
@@ -70,9 +70,8 @@ def test_an_interrupted_run_leaves_whole_files_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_log_gives_the_trajectory_back(format: str, tmp_path: Path) -> None:
     record(SUITE, tmp_path, copies=3, seed=0, sandbox_kind="local", limit=1)
-    task = load_tasks(SUITE)[0]
     (found,) = [trajectory for trajectory in read(tmp_path) if trajectory.provenance.format == format]
-    again = demonstrate(task, format, int(found.id.rpartition(".")[2]), seed=0, sandbox_kind="local")
+    again = demonstrate(load_task(SUITE, found.id), format, seed=0, sandbox_kind="local")
     assert (found.id, found.issue, found.turns, found.outcome, found.task, found.shell) == (
         again.id,
         again.issue,
@@ -89,25 +88,29 @@ def test_a_log_gives_the_trajectory_back(format: str, tmp_path: Path) -> None:
 def test_the_committed_demonstrations_are_three_a_task_and_each_its_own() -> None:
     trajectories = read(COMMITTED)
     assert Counter(trajectory.task.task_id for trajectory in trajectories) == Counter(
-        {task.task_id: 3 for task in load_tasks(SUITE)}
+        f"{task.task_id}~{copy}" for task in load_tasks(SUITE) for copy in range(3)
     )
     paths = {tuple((turn.thought, str(turn.action)) for turn in trajectory.turns) for trajectory in trajectories}
+    assert all(trajectory.id == trajectory.task.task_id for trajectory in trajectories)
     assert len(paths) == len({trajectory.id for trajectory in trajectories}) == 192
     assert all(trajectory.outcome.resolved for trajectory in trajectories)
     assert sum(len(data) for data in files(COMMITTED).values()) < 2_000_000
 
 
 def test_the_committed_demonstrations_are_short_and_targets() -> None:
+    words = []
     for trajectory in read(COMMITTED):
         assert 5 <= len(trajectory.acted) <= 8
         for turn in trajectory.acted:
             assert turn.action is not None
             assert is_target(turn.action)
-            assert len(turn.thought.split()) <= 20
+            words.append(len(turn.thought.split()))
             assert len(render_call(turn.action)) < 400
         for turn in trajectory.acted[:-1]:
             assert turn.observation is not None
-            assert len(turn.observation.split()) <= 100
+            assert len(turn.observation.split()) <= 80
+    assert max(words) <= 20
+    assert sorted(words)[len(words) * 9 // 10] <= 12
 
 
 def test_what_is_edited_was_seen_in_the_last_two_observations() -> None:
@@ -123,7 +126,8 @@ def test_what_is_edited_was_seen_in_the_last_two_observations() -> None:
 @pytest.mark.parametrize("place", [0, 100, 191])
 def test_a_committed_demonstration_replays(place: int) -> None:
     trajectory = read(COMMITTED)[place]
-    (task,) = [task for task in load_tasks(SUITE) if task.task_id == trajectory.task.task_id]
+    assert trajectory.task.task_id
+    task = load_task(SUITE, trajectory.task.task_id)
     with task_sandbox(task, "local") as sandbox:
         for turn in trajectory.acted:
             assert turn.action is not None

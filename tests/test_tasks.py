@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import builtins
+import importlib.util
 import json
+import keyword
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from swe_srl.errors import DataError
 from swe_srl.sandboxes import Sandbox
-from swe_srl.tasks.bugfix import grade, load_split, load_tasks, materialise, task_sandbox
+from swe_srl.tasks.bugfix import grade, load_split, load_task, load_tasks, materialise, task_sandbox
+from swe_srl.tasks.variants import base_id, package_files, variant
 from swe_srl.types import Task
 
 SUITE = Path(__file__).parent.parent / "environments" / "bugfix"
@@ -66,6 +72,90 @@ def test_the_tree_is_broken_even_inside_another_repository(task: Task, tmp_path:
     tree = materialise(task, tmp_path / "inside" / "tree")
     assert "start <= point <= end" in (tree / "spans" / "relate.py").read_text()
     assert "start <= point < end" in (SUITE / "packages" / "spans" / "spans" / "relate.py").read_text()
+
+
+# ---------------------------------------------------------------------------------------------- variants
+
+
+def words_of(task: Task) -> set[str]:
+    """All that could be a name in a task's tree."""
+    texts = [path + "\n" + content.decode() for path, content in package_files(task).items()]
+    return set(re.findall(r"[^\W\d_]+", "\n".join(texts)))
+
+
+def test_a_variant_is_its_base_under_other_names(task: Task) -> None:
+    found = variant(task, 7)
+    assert (found.task_id, found.repository, found.kind) == ("spans__1~7", "spans", task.kind)
+    assert base_id(found.task_id) == task.task_id == base_id(task.task_id)
+    package, function = re.findall(r"`(\w+)\.(\w+)\(\(1, 4\), 4\)`", found.issue)[0]
+    assert found.issue == task.issue.replace("spans.contains", f"{package}.{function}")
+    (failing,) = found.fail_to_pass
+    assert failing.endswith(f"::test_{function}_end")
+    assert f"def {function}(" in found.gold_patch
+    files = package_files(found)
+    assert failing.partition("::")[0] in files
+    assert len(files) == len(package_files(task))
+    assert f"\ndef {function}(" in "".join(text.decode() for path, text in files.items() if path.startswith(package))
+    for text in ("contains", "relate", "< end", "spans/"):
+        assert text not in found.issue + found.gold_patch + str(found.fail_to_pass)
+
+
+def test_a_variant_follows_from_its_id() -> None:
+    program = (
+        "from swe_srl.tasks.bugfix import load_task\nfrom swe_srl.tasks.variants import package_files\n"
+        f"task = load_task({str(SUITE)!r}, 'tables__3~2')\nprint(task, package_files(task))"
+    )
+    run = [sys.executable, "-c", program]
+    first, second = (subprocess.run(run, capture_output=True, text=True, check=True).stdout for _ in range(2))
+    again = load_task(SUITE / "tasks.jsonl", "tables__3~2")
+    assert first == second == f"{again} {package_files(again)}\n"
+    assert load_task(SUITE, "tables__3") == next(task for task in TASKS if task.task_id == "tables__3")
+
+
+def test_no_two_variants_share_a_vocabulary() -> None:
+    vocabularies = {frozenset(words_of(variant(task, number))) for task in TASKS[:8] for number in range(3)}
+    assert len(vocabularies) == 24
+
+
+def test_new_names_are_one_each_and_none_is_the_packages() -> None:
+    for task in TASKS[::8]:
+        old = words_of(task)
+        for number in range(3):
+            other = variant(task, number)
+            tree = "\n".join(text.decode() for text in package_files(other).values())
+            defined = re.findall(r"^def (\w+)", tree, re.MULTILINE)
+            assert len(set(defined)) == len(defined)
+            words = [word for name in defined if not name.startswith("test_") for word in name.split("_")]
+            assert len(set(words)) == len(words) >= 12
+            assert not set(words) & old
+
+
+def test_words_can_be_names() -> None:
+    words = tomllib.loads((SUITE / "words.toml").read_text())
+    every = [word for text in words.values() for word in text.split()]
+    assert len(set(every)) == len(every) > 300
+    for word in every:
+        assert re.fullmatch("[a-z]{3,9}", word)
+        assert word not in {*keyword.kwlist, *keyword.softkwlist, *dir(builtins), *dir(pytest)}
+        assert word not in sys.stdlib_module_names
+        assert importlib.util.find_spec(word) is None, f"{word} is installed here"
+
+
+@pytest.mark.parametrize("task_id", ["spans__9", "spans__3~", "spans__3~x", "~1"])
+def test_no_such_task(task_id: str) -> None:
+    with pytest.raises(DataError, match=f"no task '{task_id}'; there are textkit__1"):
+        load_task(SUITE, task_id)
+
+
+def test_a_sample_of_variants_is_as_it_says() -> None:
+    done = check("--variants", "1", "coins__6", "tables__2", "measures__6")
+    assert (done.returncode, done.stdout) == (0, "3 tasks are as they say\n"), done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_all_variants_of_the_demonstrations_are_as_they_say() -> None:
+    done = check("--variants", "3")
+    assert (done.returncode, done.stdout) == (0, "192 tasks are as they say\n"), done.stdout + done.stderr
 
 
 # ------------------------------------------------------------------------------------------------ grading
