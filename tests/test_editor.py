@@ -87,9 +87,8 @@ def test_str_replace_shows_a_snippet(box: Sandbox) -> None:
     assert call(box, "str_replace", old_str="line 6\n", new_str="six\nand\n") == (
         "The file /testbed/a.py has been edited. "
         "Here's the result of running `cat -n` on a snippet of /testbed/a.py:\n"
-        + "\n".join(f"{n:6}\t{line}" for n, line in enumerate(["line 4", "line 5", "six", "and", "line 7"], 4))
-        + "\n     9\tline 8"
-        + "\nReview the changes and make sure they are as expected. Edit the file again if necessary."
+        "     4\tline 4\n     5\tline 5\n     6\tsix\n     7\tand\n     8\tline 7\n     9\tline 8\n    10\tline 9\n"
+        "Review the changes and make sure they are as expected. Edit the file again if necessary."
     )
     assert box.read(PATH).decode() == TEXT.replace("line 6\n", "six\nand\n")
 
