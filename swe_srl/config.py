@@ -145,6 +145,7 @@ class SftStage(Stage):
     lr: float = 5e-6
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     warmup: float = 0.3
+    prompt_weight: float = Field(0.0, ge=0, description="of a token of issue or observation; for networks from scratch")
     metric: Literal["loss", "similarity"] = "loss"
 
 

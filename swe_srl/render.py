@@ -11,7 +11,7 @@ rendering a conversation of place-holders once, which also proves that the templ
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -154,19 +154,26 @@ class Renderer:
         """Ids of the whole prompt, up to where the policy's answer begins."""
         return self.conversation_ids(self.messages(issue, history))
 
+    def heard(self, issue: str, history: Sequence[Turn]) -> tuple[bool, ...]:
+        """For each id of the prompt, whether it is of what others wrote: not of a call, nor of a header before one."""
+        pieces = self._pieces_of(self.messages(issue, history))
+        return tuple(role != "assistant" for role, ids in pieces for _ in ids)
+
     def conversation_ids(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Ids of messages (system, user, then assistant and user in turn) and the generation prompt."""
+        return tuple(id for _, ids in self._pieces_of(messages) for id in ids)
+
+    def _pieces_of(self, messages: Sequence[Message]) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """(role, ids) of each message, and at last of the generation prompt."""
         pieces = self.pieces
         if pieces.system_in_user:
             system, user, *rest = messages
             messages = [Message("user", f"{system.content}\n\n{user.content}"), *rest]
-        ids: list[int] = []
         previous = ""
-        for message in messages:
+        for message in (*messages, Message("assistant", "")):
             content = message.content.strip() if pieces.trims else message.content
-            ids += self._piece_ids(pieces.before(previous, message.role), content)
+            yield message.role, self._piece_ids(pieces.before(previous, message.role), content)
             previous = message.role
-        return (*ids, *self._piece_ids(pieces.before(previous, "assistant"), ""))
 
     def target_ids(self, thought: str, action: Action) -> tuple[int, ...]:
         """An expert's turn as the policy's answer, with the end of turn. Raises UnrenderableError."""

@@ -162,11 +162,15 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What the trainer may learn from: a completion with its tokens, and its score."""
+    """What the trainer may learn from: a completion with its tokens, and its score.
+
+    `weights` are relative ones of `tokens.ids`, for SFT; empty where all are 1.
+    """
 
     tokens: Tokens
     score: Score
     text: str = ""
+    weights: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,9 +46,18 @@ def reward_std(group: Group) -> float:
 
 
 def supervised(groups: Sequence[Group]) -> Batch:
-    """SFT: each target token weighs 1 / (target tokens of the batch)."""
-    total = sum(len(sample.tokens.ids) for group in groups for sample in group.samples)
-    return _batch([[(sample.tokens, 1 / total, 1.0) for sample in group.samples] for group in groups])
+    """SFT: each target token weighs 1 / (target tokens of the batch), or its share of the relative weights."""
+    relative = [[sample.weights or (1.0,) * len(sample.tokens.ids) for sample in group.samples] for group in groups]
+    total = sum(sum(weights) for row in relative for weights in row)
+    return _batch(
+        [
+            [
+                (sample.tokens, [weight / total for weight in weights], 1.0)
+                for sample, weights in zip(group.samples, row, strict=True)
+            ]
+            for group, row in zip(groups, relative, strict=True)
+        ]
+    )
 
 
 def reinforced(groups: Sequence[Group]) -> Batch:
@@ -59,16 +68,16 @@ def reinforced(groups: Sequence[Group]) -> Batch:
         mean, std = float(np.mean(np.array(rewards(group), dtype=np.float64))), reward_std(group)
         rows.append(
             [
-                (sample.tokens, 1 / (responses * len(sample.tokens.ids)), (sample.score.value - mean) / std)
+                (sample.tokens, [1 / (responses * n)] * n, (sample.score.value - mean) / std)
                 for sample in group.samples
-                if sample.score.value is not None
+                if sample.score.value is not None and (n := len(sample.tokens.ids))
             ]
         )
     return _batch(rows)
 
 
-def _batch(rows: Sequence[Sequence[tuple[Tokens, float, float]]]) -> Batch:
-    """Rows of (tokens, weight of each of them, advantage), flat."""
+def _batch(rows: Sequence[Sequence[tuple[Tokens, Sequence[float], float]]]) -> Batch:
+    """Rows of (tokens, their weights, advantage), flat."""
     strands: list[tuple[Strand, ...]] = []
     ids: list[int] = []
     weight: list[float] = []
@@ -76,10 +85,10 @@ def _batch(rows: Sequence[Sequence[tuple[Tokens, float, float]]]) -> Batch:
     sampler: list[float] = []
     for row in rows:
         group = []
-        for tokens, token_weight, token_advantage in row:
+        for tokens, weights, token_advantage in row:
             group.append(Strand(tokens.prompt_ids, tokens.ids, len(ids)))
             ids += tokens.ids
-            weight += [token_weight] * len(tokens.ids)
+            weight += weights
             advantage += [token_advantage] * len(tokens.ids)
             sampler += tokens.logps or [0.0] * len(tokens.ids)
         strands.append(tuple(group))

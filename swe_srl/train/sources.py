@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Protocol
 
@@ -75,7 +75,10 @@ class SftSource:
     def groups(self, update: int, cursor: Cursor) -> Iterator[Group]:
         for draw in range(cursor.draw, cursor.draw + self.stage.batch):
             step = self.steps[self.order[draw]]
-            yield Group(step.id, draw, (expert_sample(self.renderer, step),))
+            sample = expert_sample(self.renderer, step)
+            if self.stage.prompt_weight:
+                sample = with_prompt(sample, self.renderer, step, self.stage.prompt_weight)
+            yield Group(step.id, draw, (sample,))
 
     def is_live(self, group: Group) -> bool:
         return True
@@ -89,6 +92,17 @@ def expert_sample(renderer: Renderer, step: Step) -> Sample:
         (),
     )
     return Sample(tokens, Score(None))
+
+
+def with_prompt(sample: Sample, renderer: Renderer, step: Step, weight: float) -> Sample:
+    """The sample with its prompt as a target too: what others wrote in it, each token at `weight`.
+
+    Calls in the history are left out: they have no think block, and a policy that learns them forgets its own.
+    """
+    prompt, ids = sample.tokens.prompt_ids, sample.tokens.ids
+    heard = renderer.heard(step.trajectory.issue, step.history)[1:]
+    weights = (*(weight * one for one in heard), *(1.0,) * len(ids))
+    return replace(sample, tokens=Tokens(prompt[:1], prompt[1:] + ids, ()), weights=weights)
 
 
 @dataclass(slots=True)
