@@ -11,7 +11,7 @@ TORCH ?= $(if $(wildcard $(addsuffix /torch-2.13.0*,$(PIP_FIND_LINKS))),torch==2
 # One thread a process: on a busy machine several wait for each other and are slower.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install quickstart test test-fast check record clean
+.PHONY: install quickstart test test-slow check record clean
 
 install: $(STAMP)
 
@@ -24,11 +24,11 @@ $(STAMP): pyproject.toml
 quickstart: install  ## demonstrations → a better policy, with a table and a picture; SEEDS="0 1 2" repeats it
 	$(BIN)/python -m swe_srl.quickstart $(if $(SEEDS),--seeds $(SEEDS))
 
-test: install  ## everything, the slow ones too
-	$(BIN)/python -m pytest
-
-test-fast: install
+test: install  ## minutes
 	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: install  ## what takes longer: every kill point, every task and variant, recording again
+	$(BIN)/python -m pytest -m slow
 
 check: install  ## what must hold before a commit
 	$(BIN)/ruff check .
