@@ -22,6 +22,7 @@ from swe_srl.actions import canonical, parse_completion
 from swe_srl.errors import DataError
 from swe_srl.rewards import similarity
 from swe_srl.steps import kind
+from swe_srl.tasks.variants import instance_of
 from swe_srl.types import Action, Score, Step
 
 Mode = Literal["greedy", "t1"]
@@ -48,7 +49,7 @@ MEASURES = (
 class Answer:
     """One sample of a policy on one step. `proposed` is None for a format error.
 
-    `cluster` is the task where the log names it, else the trajectory; `kind` is that of the expert's action.
+    `cluster` is the task where the log names it (whatever its variant), else the trajectory; `kind` is that of the expert's action.
     """
 
     step_id: str
@@ -66,7 +67,7 @@ def answer(step: Step, mode: Mode, text: str, score: Score) -> Answer:
     trajectory = step.trajectory
     return Answer(
         step_id=step.id,
-        cluster=trajectory.task.task_id or trajectory.id,
+        cluster=instance_of(trajectory),
         kind=kind(step.action),
         mode=mode,
         expert=step.action,

@@ -21,6 +21,7 @@ from swe_srl.progress import bar
 from swe_srl.rewards import Scorer
 from swe_srl.runs import write_aside, write_rows
 from swe_srl.steps import StepSet
+from swe_srl.tasks.variants import instance_of
 
 CHUNK = 32  # steps between two ticks of the bar
 
@@ -51,7 +52,7 @@ def evaluate_steps(
     plot(comparison, folder / "report.png")
     name, path = list(checkpoints.items())[-1]
     carried = read_trained_on(path)
-    instances = {step.trajectory.task.task_id or step.trajectory.id for step in steps}
+    instances = {instance_of(step.trajectory) for step in steps}
     summary = comparison.policies[name]["greedy"]
     similarity = summary["similarity"]
     assert similarity is not None

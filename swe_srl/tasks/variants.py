@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
-from swe_srl.types import Task
+from swe_srl.types import Task, Trajectory
 
 MARK = "~"
 _TAKEN_FROM = 4  # free words, of which the one nearest in length is the new name
@@ -32,6 +32,11 @@ _LEXEME = re.compile(
 def base_id(task_id: str) -> str:
     """The id of the task that this is a variant of: its own, if it is none."""
     return task_id.partition(MARK)[0]
+
+
+def instance_of(trajectory: Trajectory) -> str:
+    """What a trajectory is an attempt at, whatever the names: what intervals are clustered by."""
+    return base_id(trajectory.task.task_id or trajectory.id)
 
 
 def variant(task: Task, number: int) -> Task:

@@ -22,6 +22,7 @@ import torch
 from swe_srl.runs import folder_aside, link_aside, write_aside
 from swe_srl.train.model import core, named_weights
 from swe_srl.train.sources import Cursor
+from swe_srl.tasks.variants import instance_of
 from swe_srl.types import Trajectory
 
 
@@ -124,7 +125,7 @@ def trained_on(origin: str | None, trajectories: Iterable[Trajectory], stage: st
     before = read_trained_on(origin)
     repositories, instances = set(before["repositories"]), set(before["instances"])
     for trajectory in trajectories:
-        instances.add(trajectory.task.task_id or trajectory.id)
+        instances.add(instance_of(trajectory))
         if trajectory.task.repository:
             repositories.add(trajectory.task.repository)
     return {
