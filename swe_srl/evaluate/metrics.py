@@ -49,7 +49,8 @@ MEASURES = (
 class Answer:
     """One sample of a policy on one step. `proposed` is None for a format error.
 
-    `cluster` is the task where the log names it (whatever its variant), else the trajectory; `kind` is that of the expert's action.
+    `cluster` is the task where the log names it, whatever its variant, else the trajectory; `kind` is that of the
+    expert's action.
     """
 
     step_id: str
