@@ -20,6 +20,7 @@ from typing import BinaryIO, overload
 import orjson
 import zstandard
 
+from swe_srl.disk import sync_folder
 from swe_srl.errors import DataError
 from swe_srl.formats.canonical import from_json, to_json
 from swe_srl.formats.document import Malformed
@@ -90,21 +91,12 @@ def write_store(folder: str | Path, trajectories: Iterable[Trajectory]) -> None:
         (folder / INDEX).unlink(missing_ok=True)
         data.replace(folder / TRAJECTORIES)
         index.replace(folder / INDEX)
-        _sync(folder)
+        sync_folder(folder)
     finally:
         data.unlink(missing_ok=True)
         index.unlink(missing_ok=True)
         if not existed and not is_store(folder):
             folder.rmdir()
-
-
-def _sync(folder: Path) -> None:
-    """A rename is on disk only when its folder is."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _row(trajectory: Trajectory, offset: int, length: int) -> IndexRow:

@@ -12,6 +12,7 @@ import orjson
 
 from swe_srl.config import EvaluateConfig
 from swe_srl.data import load_dataset, require
+from swe_srl.disk import write_aside
 from swe_srl.evaluate.floors import floors
 from swe_srl.evaluate.metrics import Answer
 from swe_srl.evaluate.plots import plot
@@ -19,7 +20,7 @@ from swe_srl.evaluate.report import Comparison, as_json, compare
 from swe_srl.policies import EnginePolicy, seed_of
 from swe_srl.progress import bar
 from swe_srl.rewards import Scorer
-from swe_srl.runs import write_aside, write_rows
+from swe_srl.runs import write_rows
 from swe_srl.steps import StepSet
 from swe_srl.tasks.variants import instance_of
 

@@ -15,13 +15,14 @@ import torch
 
 from swe_srl.config import SftStage, SrlStage, TrainConfig
 from swe_srl.data import Dataset, load_dataset, require
+from swe_srl.disk import folder_aside
 from swe_srl.engines.hf import HFEngine, can_mask
 from swe_srl.errors import DataError
 from swe_srl.policies import EnginePolicy, seed_of
 from swe_srl.progress import bar
 from swe_srl.render import Renderer
 from swe_srl.rewards import Scorer
-from swe_srl.runs import Run, folder_aside
+from swe_srl.runs import Run
 from swe_srl.steps import StepSet
 from swe_srl.train import checkpoint
 from swe_srl.train.checkpoint import Progress

@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 import torch
 
-from swe_srl.runs import folder_aside, link_aside, write_aside
+from swe_srl.disk import folder_aside, link_aside, write_aside
 from swe_srl.tasks.variants import instance_of
 from swe_srl.train.model import core, named_weights
 from swe_srl.train.sources import Cursor
