@@ -88,10 +88,10 @@ POINTS = [
     Point("checkpoint write: half a state", "_save", "serialization.py", "save", n=2),
     Point("rename of a checkpoint", "rename", "pathlib.py", "folder_aside", n=3),
     Point("rename of a state", "rename", "pathlib.py", "folder_aside", n=4),
-    Point("state there, best not yet", "link_aside", "runs.py", "save", n=2),
+    Point("state there, best not yet", "link_aside", "disk.py", "save", n=2),
     Point("rename of best", "rename", "pathlib.py", "link_aside", n=3),
     Point("old states and checkpoints go", "rmtree", "shutil.py", "_tidy", n=2),
-    Point("the last state there, best not yet", "link_aside", "runs.py", "save", n=4),
+    Point("the last state there, best not yet", "link_aside", "disk.py", "save", n=4),
     Point("the last result is not written yet", "finish", "checkpoint.py", "run_stage"),
 ]
 
