@@ -141,7 +141,7 @@ def evaluate(
 
     from swe_srl.config import EvaluateConfig, load
     from swe_srl.evaluate.offline import evaluate_steps
-    from swe_srl.evaluate.report import difference_table, table
+    from swe_srl.evaluate.report import difference_table, kind_table, table
 
     settings = load(EvaluateConfig, config, overrides or [])
     quieten()
@@ -152,7 +152,7 @@ def evaluate(
         f"{known['evaluated_and_trained_on']} of the {known['evaluated']} evaluated instances were trained on",
         f"report {found['report']}, picture {found['plot']}",
     ]
-    show(found, Group(table(comparison), difference_table(comparison), *words), json)
+    show(found, Group(table(comparison), difference_table(comparison), kind_table(comparison), *words), json)
     if found["n_infra"]:
         raise typer.Exit(1)
 
@@ -185,7 +185,8 @@ def show(found: dict[str, Any], words: RenderableType, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    Console(soft_wrap=isinstance(words, str)).print(words, highlight=False, markup=False)
+    width = None if sys.stdout.isatty() else 120
+    Console(width=width, soft_wrap=isinstance(words, str)).print(words, highlight=False, markup=False)
 
 
 def quieten() -> None:

@@ -220,13 +220,16 @@ class EvaluateSteps(Strict):
 
 
 class EvaluateConfig(Strict):
-    """`swe-srl evaluate`, offline: how near a checkpoint's commands are to the experts'."""
+    """`swe-srl evaluate`, offline: how near a checkpoint's commands are to the experts'.
+
+    Without `prompt` a checkpoint of ours is asked in the prompts that it was trained on.
+    """
 
     mode: Literal["steps"] = "steps"
     seed: int = 0
     model: ModelConfig
     data: DataConfig
-    prompt: PromptConfig = PromptConfig()
+    prompt: PromptConfig | None = None
     engine: EngineConfig = EngineConfig()
     reward: RewardConfig = RewardConfig()
     evaluate: EvaluateSteps = EvaluateSteps()

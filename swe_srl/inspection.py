@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from rich.table import Table
 from swe_srl.actions import canonical, is_target, render_completion
 from swe_srl.errors import DataError
 from swe_srl.evaluate.floors import policies
+from swe_srl.ingest import open_data
 from swe_srl.render import SYSTEM_PROMPTS
 from swe_srl.rewards import similarity
 from swe_srl.runs import read_rows
@@ -155,14 +157,31 @@ def run_groups(run: Path, update: int | None) -> View:
     groups: dict[tuple[int, str], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         groups[row["draw"], row["step_id"]].append(row)
+    experts = _experts(run, {step_id for _, step_id in groups})
     parts: list[RenderableType] = []
     for (draw, step_id), samples in groups.items():
         live = "" if samples[0]["live"] else "  (dropped: the rewards do not differ)"
         table = Table("reward", "format error", "answer", title=f"draw {draw}: {escape(step_id)}{live}")
+        table.add_row("expert", "", escape(experts.get(step_id, "(its data is no longer there)")), style="green")
         for row in sorted(samples, key=lambda row: -(row["reward"] or 0)):
             table.add_row(f"{row['reward']:.3f}", row["format_error"] or "", escape(row["text"]))
         parts.append(table)
-    return {"run": str(run), "update": update, "rows": rows}, Group(*parts)
+    found = [{**row, "expert": experts.get(row["step_id"])} for row in rows]
+    return {"run": str(run), "update": update, "rows": found}, Group(*parts)
+
+
+def _experts(run: Path, step_ids: set[str]) -> dict[str, str]:
+    """The experts' turns of these steps, from the data that the run was trained on; {} where that is gone."""
+    path = tomllib.loads((run / "config.toml").read_text())["data"]["path"]
+    if not Path(path).exists():
+        return {}
+    found = {}
+    for trajectory in open_data(path):
+        for k, turn in enumerate(trajectory.acted, 1):
+            step = Step(trajectory, k)
+            if step.id in step_ids:
+                found[step.id] = render_completion(turn.thought, step.action)
+    return found
 
 
 def _number(file: Path) -> int:

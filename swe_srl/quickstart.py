@@ -23,7 +23,7 @@ from swe_srl.errors import SweSrlError
 from swe_srl.evaluate.metrics import Interval, paired
 from swe_srl.evaluate.offline import evaluate_steps
 from swe_srl.evaluate.plots import learning_curve
-from swe_srl.evaluate.report import Comparison, difference_table, table
+from swe_srl.evaluate.report import Comparison, difference_table, kind_table, table
 from swe_srl.ingest import ingest
 from swe_srl.runs import read_events
 from swe_srl.train.chain import train
@@ -95,7 +95,7 @@ def run_seed(seed: int, out: Path) -> Result:
     checkpoints = {WARM: warm, MORE: control["checkpoint"], SRL: srl}
     comparison, report = evaluate_steps(wanted, checkpoints, baseline=WARM)
     learning_curve(read_events(Path(found["run_dir"])), folder / "learning_curve.png")
-    console.print(table(comparison), difference_table(comparison))
+    console.print(table(comparison), difference_table(comparison), kind_table(comparison))
     for remark in comparison.remarks:
         console.print(f"• {remark}", highlight=False)
     spent = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())

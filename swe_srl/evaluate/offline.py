@@ -10,13 +10,14 @@ from typing import Any
 
 import orjson
 
-from swe_srl.config import EvaluateConfig
+from swe_srl.config import EvaluateConfig, PromptConfig
 from swe_srl.data import load_dataset, require
 from swe_srl.disk import write_aside
 from swe_srl.evaluate.floors import floors
 from swe_srl.evaluate.metrics import Answer
 from swe_srl.evaluate.plots import plot
 from swe_srl.evaluate.report import Comparison, as_json, compare
+from swe_srl.lineage import read_lineage
 from swe_srl.policies import EnginePolicy, seed_of
 from swe_srl.progress import bar
 from swe_srl.rewards import Scorer
@@ -35,8 +36,6 @@ def evaluate_steps(
     Returns the comparison, and the JSON object of `swe-srl evaluate` for the last of them. Every answer is
     kept in `answers.jsonl.zst`. Raises DataError and ConfigError.
     """
-    from swe_srl.train.checkpoint import read_trained_on
-
     wanted = config.evaluate
     dataset = load_dataset(config.data)
     train = require(dataset, "train", config.data.path)
@@ -52,7 +51,7 @@ def evaluate_steps(
     write_rows(folder / "answers.jsonl.zst", _rows(found))
     plot(comparison, folder / "report.png")
     name, path = list(checkpoints.items())[-1]
-    carried = read_trained_on(path)
+    carried = read_lineage(path)
     instances = {instance_of(step.trajectory) for step in steps}
     summary = comparison.policies[name]["greedy"]
     similarity = summary["similarity"]
@@ -68,10 +67,10 @@ def evaluate_steps(
         "interval": [similarity.low, similarity.high],
         "failures": dict(reasons),
         "trained_on": {
-            "repositories": carried["repositories"],
-            "instances": len(carried["instances"]),
+            "repositories": list(carried.repositories),
+            "instances": len(carried.instances),
             "evaluated": len(instances),
-            "evaluated_and_trained_on": len(instances & set(carried["instances"])),
+            "evaluated_and_trained_on": len(instances & set(carried.instances)),
         },
         "report": str(folder / "report.json"),
         "plot": str(folder / "report.png"),
@@ -91,7 +90,8 @@ def _answers(config: EvaluateConfig, name: str, path: str, steps: StepSet) -> li
 
     dtype = getattr(torch, config.model.dtype)
     engine = HFEngine(load_model(path, device_of(config.model)), dtype, config.engine.max_batch_tokens)
-    renderer = Renderer(load_tokenizer(path), config.prompt.settings())
+    prompt = config.prompt or PromptConfig(**read_lineage(path).prompt or {})
+    renderer = Renderer(load_tokenizer(path), prompt.settings())
     policy = EnginePolicy(renderer, engine, config.engine.max_tokens)
     samples = config.evaluate.samples
     found: list[Answer] = []

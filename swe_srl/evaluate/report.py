@@ -149,6 +149,25 @@ def difference_table(comparison: Comparison) -> Table:
     return shown
 
 
+def kind_table(comparison: Comparison, rows: int = 10) -> Table:
+    """Similarity by kind of step, the commonest kinds first: the best floor, then each policy and mode."""
+    floor = comparison.floors[comparison.best_floor]
+    columns = {comparison.best_floor: floor} | {
+        f"{name}\n{MODE_NAMES[mode]}": summary
+        for name, modes in comparison.policies.items()
+        for mode, summary in modes.items()
+    }
+    shown = Table(title="similarity by kind of step", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    shown.add_column("kind")
+    shown.add_column("steps", justify="right")
+    for heading in columns:
+        shown.add_column(escape(heading), justify="right")
+    for kind, of_floor in list(floor.kinds.items())[:rows]:
+        cells = [f"{summary.kinds[kind].similarity.value:.3f}" for summary in columns.values()]
+        shown.add_row(escape(kind), str(of_floor.n_steps), *cells)
+    return shown
+
+
 def _table(title: str) -> Table:
     shown = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     shown.add_column("policy", no_wrap=True)

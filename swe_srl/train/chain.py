@@ -18,6 +18,7 @@ from swe_srl.data import Dataset, load_dataset, require
 from swe_srl.disk import folder_aside
 from swe_srl.engines.hf import HFEngine, can_mask
 from swe_srl.errors import DataError
+from swe_srl.lineage import read_lineage
 from swe_srl.policies import EnginePolicy, seed_of
 from swe_srl.progress import bar
 from swe_srl.render import Renderer
@@ -133,7 +134,7 @@ class Chain:
             policy=policy,
             source=source,
             validator=Validator(held_out, policy, self.scorer, settings.token_budget, dtype, config.seed),
-            trained_on=checkpoint.trained_on(self.origin, _trajectories(steps), settings.name),
+            lineage=read_lineage(self.origin).extended(_trajectories(steps), settings.name, config.prompt.model_dump()),
             dtype=dtype,
             reference=(lambda: _reference(model, initial)) if wants_kl else None,
         )

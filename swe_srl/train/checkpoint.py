@@ -1,17 +1,14 @@
 """What a stage leaves on disk, and how it goes on from there.
 
-    checkpoints/step_N/      a plain Hugging Face folder, and in it trained_on.json
-    checkpoints/best         → the best of them
-    trainer_state/step_N/    float32 weights, optimizer, cursor: written last, so where it is, the checkpoint is
-    done.json                the stage is over: its result
-
-A checkpoint carries the repositories and instances that it was trained on, along the whole chain.
+checkpoints/step_N/      a plain Hugging Face folder, and in it trained_on.json
+checkpoints/best         → the best of them
+trainer_state/step_N/    float32 weights, optimizer, cursor: written last, so where it is, the checkpoint is
+done.json                the stage is over: its result
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,10 +17,9 @@ import orjson
 import torch
 
 from swe_srl.disk import folder_aside, link_aside, write_aside
-from swe_srl.tasks.variants import instance_of
+from swe_srl.lineage import FILE, Lineage
 from swe_srl.train.model import core, named_weights
 from swe_srl.train.sources import Cursor
-from swe_srl.types import Trajectory
 
 
 @dataclass(slots=True)
@@ -54,7 +50,7 @@ def save(
     model: Any,
     tokenizer: Any,
     optimizer: Any,
-    trained_on: dict[str, Any],
+    lineage: Lineage,
     keep: int,
 ) -> None:
     """Write checkpoint and state of the current step, and remove what `keep` no longer covers.
@@ -67,7 +63,7 @@ def save(
         with folder_aside(folder / "checkpoints" / name) as aside:
             core(model).save_pretrained(aside, state_dict=_plain_state(model))
             tokenizer.save_pretrained(aside)
-            (aside / "trained_on.json").write_bytes(orjson.dumps(trained_on, option=orjson.OPT_INDENT_2))
+            (aside / FILE).write_bytes(lineage.as_bytes())
         with folder_aside(folder / "trainer_state" / name) as aside:
             weights = {key: value for key, value in model.named_parameters() if value.requires_grad}
             state = {"progress": asdict(progress), "weights": weights, "optimizer": optimizer.state_dict()}
@@ -118,30 +114,6 @@ def finished(folder: Path) -> dict[str, Any] | None:
     path = folder / "done.json"
     result: dict[str, Any] | None = orjson.loads(path.read_bytes()) if path.exists() else None
     return result
-
-
-def trained_on(origin: str | None, trajectories: Iterable[Trajectory], stage: str) -> dict[str, Any]:
-    """The list that a checkpoint carries: what its origin carried, and what this stage trains on."""
-    before = read_trained_on(origin)
-    repositories, instances = set(before["repositories"]), set(before["instances"])
-    for trajectory in trajectories:
-        instances.add(instance_of(trajectory))
-        if trajectory.task.repository:
-            repositories.add(trajectory.task.repository)
-    return {
-        "repositories": sorted(repositories),
-        "instances": sorted(instances),
-        "stages": [*before["stages"], stage],
-    }
-
-
-def read_trained_on(path: str | Path | None) -> dict[str, Any]:
-    """A checkpoint's list; an empty one for a model that carries none."""
-    file = Path(path) / "trained_on.json" if path is not None else None
-    if file is None or not file.exists():
-        return {"repositories": [], "instances": [], "stages": []}
-    found: dict[str, Any] = orjson.loads(file.read_bytes())
-    return found
 
 
 def _plain_state(model: Any) -> dict[str, torch.Tensor]:

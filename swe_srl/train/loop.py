@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from swe_srl.config import SftStage, SrlStage
+from swe_srl.lineage import Lineage
 from swe_srl.policies import EnginePolicy
 from swe_srl.progress import Tick
 from swe_srl.runs import Run
@@ -61,7 +62,7 @@ class StageRun:
     policy: EnginePolicy
     source: Source
     validator: Validator
-    trained_on: dict[str, Any]
+    lineage: Lineage
     dtype: torch.dtype
     progress: Progress = field(default_factory=Progress)
     reference: Callable[[], contextlib.AbstractContextManager[Any]] | None = None
@@ -186,7 +187,7 @@ def validate_and_save(stage: StageRun) -> None:
         stage.model,
         stage.tokenizer,
         stage.optimizer,
-        stage.trained_on,
+        stage.lineage,
         settings.keep_last,
     )
 

@@ -1,0 +1,50 @@
+"""What a checkpoint carries beside its weights: what it was trained on, along the whole chain, and on which prompts.
+
+An evaluation asks it twice: how many of its instances were trained on, and how a prompt looks to this model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from swe_srl.tasks.variants import instance_of
+from swe_srl.types import Trajectory
+
+FILE = "trained_on.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """`instances` are task ids, or trajectory ids where a log names no task; `prompt` is the config's table."""
+
+    repositories: tuple[str, ...] = ()
+    instances: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ()
+    prompt: dict[str, Any] | None = None
+
+    def extended(self, trajectories: Iterable[Trajectory], stage: str, prompt: dict[str, Any]) -> Lineage:
+        """After one more stage, on these trajectories."""
+        repositories, instances = set(self.repositories), set(self.instances)
+        for trajectory in trajectories:
+            instances.add(instance_of(trajectory))
+            if trajectory.task.repository:
+                repositories.add(trajectory.task.repository)
+        return Lineage(tuple(sorted(repositories)), tuple(sorted(instances)), (*self.stages, stage), prompt)
+
+    def as_bytes(self) -> bytes:
+        return orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2)
+
+
+def read_lineage(checkpoint: str | Path) -> Lineage:
+    """A checkpoint's own; an empty one for a model that carries none."""
+    file = Path(checkpoint) / FILE
+    if not file.exists():
+        return Lineage()
+    found = orjson.loads(file.read_bytes())
+    lists = {name: tuple(found.get(name, ())) for name in ("repositories", "instances", "stages")}
+    return Lineage(**lists, prompt=found.get("prompt"))
