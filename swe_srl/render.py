@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import TemplateError as JinjaError
+
 from swe_srl.actions import canonical, render_call, render_completion
 from swe_srl.errors import TemplateError, UnrenderableError
 from swe_srl.tools import describe
@@ -251,7 +253,7 @@ def _pieces(tokenizer: PreTrainedTokenizerBase) -> Pieces:
     conversation = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
     try:
         text = _apply(tokenizer, conversation, generate=True)
-    except Exception:  # a template says "no system role" by raising whatever it likes
+    except TemplateError:  # it may have no system role: then the system prompt goes before the issue
         roles, marks, conversation = roles[1:], marks[1:], conversation[1:]
         text = _apply(tokenizer, conversation, generate=True)
     between: dict[tuple[str, str], str] = {}
@@ -280,6 +282,11 @@ def _specials(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
 
 def _apply(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], *, generate: bool) -> str:
     arguments: dict[str, Any] = {"tokenize": False, "add_generation_prompt": generate}
-    text = tokenizer.apply_chat_template(messages, **arguments)
+    try:
+        text = tokenizer.apply_chat_template(messages, **arguments)
+    except JinjaError as error:
+        raise TemplateError(
+            f'the chat template refuses a conversation: {error}. Set prompt.template = "plain"'
+        ) from error
     assert isinstance(text, str)
     return text

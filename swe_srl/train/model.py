@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -207,7 +208,10 @@ def _logits(model: Any, hidden: Tensor) -> Tensor:
 
 
 def _check_head(model: Any) -> None:
-    """Refuse a model whose logits are not its head on its hidden state: they would be computed wrongly."""
+    """Refuse a model whose logits are not its head on its hidden state, or that has no positions: both would be
+    computed wrongly."""
+    if "position_ids" not in inspect.signature(model.base_model.forward).parameters:
+        raise ConfigError(f"{model.config.model_type}: a model without position ids (recurrent?) is not supported")
     ids = torch.arange(8, device=model.device)[None]
     with torch.no_grad():
         ours = _logits(model, model.base_model(input_ids=ids, use_cache=False).last_hidden_state)
