@@ -99,6 +99,8 @@ def group_row(draw: Draw, settings: SrlStage) -> dict[str, Any]:
         "reward": float(np.mean([score.value for score in scored])),
         "reward_std": float(np.mean([reward_std(group) for group in draw.seen])),
         "frac_reward_zero_std": 1 - len(draw.live) / len(draw.seen),
+        "tokens/prompts": sum(len(group.samples[0].tokens.prompt_ids) for group in draw.seen),
+        "tokens/sampled": sum(lengths),
         "completions/mean_length": float(np.mean(lengths)),
         "completions/max_length": max(lengths),
         "completions/clipped_ratio": float(np.mean([score.format_error == "truncated" for score in scored])),
