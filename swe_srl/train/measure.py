@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from swe_srl.actions import parse_completion
 from swe_srl.config import SftStage, SrlStage
 from swe_srl.runs import write_rows
 from swe_srl.train.objective import Batch, k3, reward_std, rewards
@@ -122,7 +124,7 @@ def _only_format(group: Group, settings: SrlStage) -> bool:
 
 
 def write_rollouts(folder: Path, step: int, draw: Draw) -> None:
-    """Every answer of a step: its prompt by reference, its text and ids, its reward with the parts."""
+    """Every answer of a step: its prompt by reference, its text, ids and action, its reward with the parts."""
     live = {group.draw for group in draw.live}
     rows = [
         {
@@ -133,6 +135,7 @@ def write_rollouts(folder: Path, step: int, draw: Draw) -> None:
             "text": sample.text,
             "ids": sample.tokens.ids,
             "logps": [round(logp, 6) for logp in sample.tokens.logps],
+            "action": None if sample.score.format_error else asdict(parse_completion(sample.text)[1]),
             "reward": sample.score.value,
             "parts": dict(sample.score.parts),
             "format_error": sample.score.format_error,
