@@ -102,6 +102,12 @@ def is_target(action: Action) -> bool:
 # ------------------------------------------------------------------------------------------- reading
 
 
+def without_thought(text: str) -> str:
+    """What follows the think block that the text begins with; all of it where it begins with none."""
+    think = _THINK.match(text)
+    return text[think.end() :] if think else text
+
+
 def parse_completion(text: str, *, truncated: bool = False) -> tuple[str, Action]:
     """(thought, action) of a policy's answer; an empty think block is valid. Raises FormatError."""
     if truncated:
@@ -115,7 +121,9 @@ def parse_completion(text: str, *, truncated: bool = False) -> tuple[str, Action
 def parse_call(text: str) -> Action:
     """The one call that is all of `text` but white space. Raises FormatError."""
     action, end = read_call(text)
-    head = text[: text.index(_OPEN)].strip()
+    begun = _HEAD.search(text)
+    assert begun  # or there would be no call
+    head = text[: begun.start()].strip()  # a call that was begun and given up is text, too
     tail = text[end:].strip()
     if _OPEN in tail:
         raise FormatError(SEVERAL_CALLS, "one call an answer")

@@ -18,7 +18,7 @@ from typing import Any
 
 from cydifflib import SequenceMatcher
 
-from swe_srl.actions import canonical, parse_call, parse_completion
+from swe_srl.actions import canonical, parse_call, parse_completion, without_thought
 from swe_srl.errors import DataError, FormatError
 from swe_srl.types import Action, Score
 
@@ -62,7 +62,7 @@ def score_files(expert: Path, proposed: Path) -> dict[str, Any]:
     """
     text, answer = _read(expert), _read(proposed)
     try:
-        action = parse_call(text.rpartition("</think>")[2])
+        action = parse_call(without_thought(text))
     except FormatError as error:
         raise DataError(f"{expert}: {error}. Expected one call: <function=NAME> … </function>") from None
     score = similarity_reward(Attempt(answer, False, action))
@@ -71,7 +71,7 @@ def score_files(expert: Path, proposed: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text()
+        return path.read_bytes().decode()  # line ends as they are: they are content
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as text: {error}") from None
 

@@ -129,6 +129,7 @@ BAD = {
     "a think block that is not first": (actions.NO_THINK, f"Well. {THINK}{CALL}"),
     "a think block that is not closed": (actions.NO_THINK, f"<think>So.\n{CALL}"),
     "text between thought and call": (actions.TEXT_BEFORE, f"{THINK}I run:\n{CALL}"),
+    "a call begun and given up": (actions.TEXT_BEFORE, f"{THINK}<function= or rather\n{CALL}"),
     "nothing after the thought": (actions.NO_CALL, THINK),
     "a call that is not closed": (actions.NO_CALL, THINK + CALL.removesuffix("</function>")),
     "a parameter that is not closed": (actions.NO_CALL, THINK + CALL.replace("</parameter>", "")),

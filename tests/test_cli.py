@@ -56,6 +56,16 @@ def test_score(tmp_path: Path) -> None:
     assert found["format_error"] == "no think block"
 
 
+def test_score_takes_files_as_they_are(tmp_path: Path) -> None:
+    command = "printf 'a\r\nb' && grep '</think>' x"  # line ends are content, and so is a tag in a command
+    expert, proposed = tmp_path / "expert.txt", tmp_path / "proposed.txt"
+    expert.write_bytes(CALL.format(command).encode())
+    proposed.write_bytes(b"<think></think>" + CALL.format(command.replace("\r", "")).encode())
+    found = json.loads(swe_srl("score", "--expert", expert, "--proposed", proposed, "--json").stdout)
+    assert found["format_error"] is None
+    assert 0 < found["reward"] < 1
+
+
 def test_score_needs_an_expert_call(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("nothing")
     assert "no call" in refused(swe_srl("score", "--expert", tmp_path / "a", "--proposed", tmp_path / "a"))
