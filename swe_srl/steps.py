@@ -16,7 +16,7 @@ from typing import overload
 
 from swe_srl.actions import is_target
 from swe_srl.errors import DataError
-from swe_srl.tools import BASH, EDITOR
+from swe_srl.tools import BASH, EDITOR, TOOLS
 from swe_srl.types import Action, Step, Trajectory
 
 SPLITS = ("train", "validation", "test")
@@ -48,7 +48,8 @@ class StepFilter:
             action = turn.action
             assert action is not None
             if not is_target(action):
-                skipped[f"no tool of ours: {action.tool}"] += 1
+                reason = "not expressible in the policy's form" if action.tool in TOOLS else "no tool of ours"
+                skipped[f"{reason}: {action.tool}"] += 1
             elif self.tools and action.tool not in self.tools:
                 skipped["tool left out by data.tools"] += 1
             elif k == len(turns) and not self.include_last:
@@ -125,7 +126,9 @@ def split(
     order = sorted(set(groups), key=lambda group: hashlib.sha256(f"{seed}/{group}".encode()).digest())
     sizes = Counter(groups)
     place = dict.fromkeys(order, "train")
-    for name, wanted in (("test", test), ("validation", validation)):
+    asked = [("test", test), ("validation", validation)]
+    asked.sort(key=lambda one: isinstance(one[1], int | float))  # a share is taken of what no name claims
+    for name, wanted in asked:
         if isinstance(wanted, int | float):
             taken = 0
             for group in order:
@@ -138,6 +141,8 @@ def split(
                     f"{name} repositories {', '.join(sorted(missing))}: no trajectory is of them; "
                     f"there are {', '.join(sorted(place)[:20])}"
                 )
+            if twice := [group for group in wanted if place[group] != "train"]:
+                raise DataError(f"{', '.join(twice)}: named in data.validation and in data.test; leave one out")
             place.update(dict.fromkeys(wanted, name))
     found: dict[str, list[int]] = {name: [] for name in SPLITS}
     for position, group in enumerate(groups):

@@ -67,6 +67,13 @@ def test_the_papers_n_minus_one_steps() -> None:
     assert skipped == {"last step left out by data.include_last": 1}
 
 
+def test_why_an_action_is_no_target() -> None:
+    skipped: Counter[str] = Counter()
+    actions = [Action("bash", {"command": "echo '</function>'"}), Action("browse", {"url": "x"})]
+    assert not len(step_set([trajectory("t", actions)], [0], StepFilter(), skipped))
+    assert skipped == {"not expressible in the policy's form: bash": 1, "no tool of ours: browse": 1}
+
+
 @pytest.mark.parametrize(("resolved", "n"), [(True, 2), (False, 0), (None, 0)])
 def test_resolved_only_takes_what_the_log_calls_resolved(resolved: bool | None, n: int) -> None:
     skipped: Counter[str] = Counter()
@@ -120,6 +127,19 @@ def test_no_repository_is_in_two_splits(seed: int) -> None:
     seen = [repositories(logs, found[name]) for name in SPLITS]
     assert sum(map(len, seen)) == len(set.union(*seen)) == 11
     assert all(found.values())
+
+
+def test_a_share_never_takes_what_is_named() -> None:
+    logs = of_repositories([3] * 10)
+    for named in range(10):
+        found = split(logs, validation=[f"owner/{named}"], test=0.2)
+        assert repositories(logs, found["validation"]) == {f"owner/{named}"}
+        assert len(found["test"]) == 6
+
+
+def test_a_repository_named_for_two_splits_is_refused() -> None:
+    with pytest.raises(DataError, match="owner/1: named in data"):
+        split(of_repositories([1, 1, 1]), validation=["owner/1"], test=["owner/1", "owner/2"])
 
 
 def test_a_share_is_met_as_nearly_as_whole_repositories_allow() -> None:
