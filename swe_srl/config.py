@@ -18,6 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from swe_srl.errors import ConfigError
 from swe_srl.render import PromptSettings
 
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
 
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,7 +40,7 @@ class Scratch(Strict):
 
 
 class Lora(Strict):
-    rank: int
+    rank: int = Field(ge=1)
     alpha: int = 32
     targets: list[str] | Literal["all-linear"] = "all-linear"
 
@@ -71,12 +75,12 @@ class DataConfig(Strict):
     resolved_only: bool = False
     tools: list[str] = []
     include_last: bool = True
-    validation: float | list[str] = 0.1
-    test: float | list[str] = 0.1
+    validation: Share | list[str] = 0.1
+    test: Share | list[str] = 0.1
 
 
 class PromptConfig(Strict):
-    window: int | Literal["all"] = Field(default=2, description="pairs of history: two in the paper (Fig. 5)")
+    window: Natural | Literal["all"] = Field(default=2, description="pairs of history: two in the paper (Fig. 5)")
     issue_tokens: int = 4096
     observation_tokens: int = 1024
     action_tokens: int = 1024
@@ -93,30 +97,30 @@ class EngineConfig(Strict):
     """`max_batch_tokens` bounds the keys and values that one batch of generation holds."""
 
     kind: Literal["hf"] = "hf"
-    max_tokens: int = 1024
-    max_batch_tokens: int = 65_536
+    max_tokens: Count = 1024
+    max_batch_tokens: Count = 65_536
 
 
 class RewardConfig(Strict):
     """`workers` processes score answers while the next ones are generated; 0 scores in this process."""
 
     kind: Literal["similarity"] = "similarity"
-    workers: int = 0
+    workers: Natural = 0
 
 
 class ValidationConfig(Strict):
     """Held-out steps that choose the best checkpoint; None takes all of them."""
 
-    steps: int | None = 650
+    steps: Count | None = 650
 
 
 class Stage(Strict):
     """What every kind of stage has. A length is `steps` or `epochs` over the training steps."""
 
-    name: str
-    steps: int | None = None
-    epochs: float | None = None
-    batch: int
+    name: str = Field(pattern=r"^[\w-]+$", description="part of a folder's name and of stage.NAME.key")
+    steps: Natural | None = None
+    epochs: float | None = Field(None, gt=0)
+    batch: Count
     lr: float
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup: float = Field(0.0, ge=0, le=1, description="share of the steps")
@@ -124,13 +128,13 @@ class Stage(Strict):
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
-    token_budget: int = Field(16_384, description="tokens of one forward pass, padding included")
+    token_budget: Count = Field(16_384, description="tokens of one forward pass, padding included")
     prefix_sharing: bool = True
-    validate_every: int = 50
+    validate_every: Count = 50
     metric: Literal["loss", "similarity"] = "similarity"
-    patience: int | None = Field(None, description="validations without a better one that end the stage")
-    save_every: int = 50
-    keep_last: int = 2
+    patience: Count | None = Field(None, description="validations without a better one that end the stage")
+    save_every: Count = 50
+    keep_last: Count = 2
 
     @model_validator(mode="after")
     def _has_a_length(self) -> Stage:
@@ -141,23 +145,23 @@ class Stage(Strict):
 
 class SftStage(Stage):
     kind: Literal["sft"] = "sft"
-    batch: int = 64
+    batch: Count = 64
     lr: float = 5e-6
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
-    warmup: float = 0.3
+    warmup: Share = 0.3
     prompt_weight: float = Field(0.0, ge=0, description="of a token of issue or observation; for networks from scratch")
     metric: Literal["loss", "similarity"] = "loss"
 
 
 class SrlStage(Stage):
     kind: Literal["srl"] = "srl"
-    batch: int = Field(512, description="live groups an update")
+    batch: Count = Field(512, description="live groups an update")
     lr: float = 5e-7
-    group_size: int = 8
+    group_size: int = Field(8, ge=2, description="answers a prompt; one alone has no advantage")
     temperature: float = Field(1.0, gt=0)
     min_group_std: float = Field(1e-6, ge=0)
-    max_draws: int = Field(10, description="draws a batch, as a multiple of batch")
-    updates_per_batch: int = 1
+    max_draws: Count = Field(10, description="draws a batch, as a multiple of batch")
+    updates_per_batch: Count = 1
     clip_epsilon: float = 0.2
     kl: float = 0.0
     sampler_weight_cap: float | None = Field(None, description="truncated importance weight; None is off")
@@ -186,9 +190,11 @@ class TrainConfig(Strict):
     @classmethod
     def _spread_train_defaults(cls, data: Any) -> Any:
         """`[train]` becomes each stage's defaults; a key that no stage has is an error, here as everywhere."""
-        if not isinstance(data, dict) or "train" not in data:
+        if not isinstance(data, dict):
             return data
-        defaults, stages = data["train"], data.get("stage", [])
+        defaults, stages = data.get("train", {}), _stages(data)
+        if not isinstance(defaults, dict):
+            raise ValueError("train is a table of defaults for the stages: [train]")
         kinds = [STAGES[stage["kind"]] for stage in stages if stage.get("kind") in STAGES]
         for key in defaults:
             if not any(key in kind.model_fields for kind in kinds):
@@ -214,8 +220,8 @@ class EvaluateSteps(Strict):
     """Offline evaluation on held-out steps. `samples` answers a step at T = 1, beside one greedy answer."""
 
     split: Literal["train", "validation", "test"] = "test"
-    steps: int | None = None
-    samples: int = 4
+    steps: Count | None = None
+    samples: Natural = 4
     out: str | None = None
 
 
@@ -248,6 +254,16 @@ class RecordConfig(Strict):
 
 class SandboxConfig(Strict):
     kind: Literal["local"]
+
+
+def _stages(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The `[[stage]]` tables as they were read. Raises ValueError where there is none, or something else."""
+    stages = data.get("stage", [])
+    if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
+        raise ValueError("stage is a list of tables: write [[stage]], with two brackets, before each")
+    if not stages:
+        raise ValueError("there is no [[stage]]: a training config is a chain of them, each with name, kind and steps")
+    return stages
 
 
 AnyConfig = TypeVar("AnyConfig", bound=Strict)
@@ -301,8 +317,11 @@ def _apply(data: dict[str, Any], override: str) -> None:
     *path, last = key.split(".")
     table: Any = data
     if path[:1] == ["stage"]:
-        stages = data.get("stage", [])
-        names = [stage.get("name") for stage in stages]
+        try:
+            stages = _stages(data)
+        except ValueError as error:
+            raise ConfigError(f"{key}: {error}") from None
+        names = [str(stage.get("name")) for stage in stages]
         if len(path) < 2 or path[1] not in names:
             raise ConfigError(f"{key}: a stage's key is stage.NAME.key, and NAME is one of {', '.join(names)}")
         table, path = stages[names.index(path[1])], path[2:]

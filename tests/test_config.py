@@ -64,11 +64,33 @@ def test_overrides(chain: Path) -> None:
         ("stage.srl.name=warm", "different names"),
         ("run.deeper=1", "is a value"),
         ("nothing", "key=value"),
+        ("stage.warm.validate_every=0", "greater than or equal to 1"),
+        ("stage.srl.group_size=1", "greater than or equal to 2"),
+        ("stage.warm.name=a/b", "should match"),
+        ("data.validation=10", "less than or equal to 1"),
+        ("train=3", "a table of defaults"),
     ],
 )
 def test_mistakes(chain: Path, override: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         load(TrainConfig, chain, [override])
+
+
+@pytest.mark.parametrize("train", ["", "[train]\nlr = 1e-3\n"])
+@pytest.mark.parametrize(
+    ("stage", "words"),
+    [
+        ("", "there is no ..stage"),
+        ('[stage]\nname = "a"\nkind = "sft"\nsteps = 3\n', "two brackets"),
+        ('[[stage]]\nkind = "sft"\nsteps = 3\n', "NAME is one of None"),
+    ],
+)
+def test_stages_that_are_none(tmp_path: Path, train: str, stage: str, words: str) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text('run = "x"\n[data]\npath = "logs"\n' + train + stage)
+    for overrides in [["stage.a.lr=1"]] + ([[]] if "None" not in words else []):
+        with pytest.raises(ConfigError, match=words):
+            load(TrainConfig, path, overrides)
 
 
 def test_a_new_network_is_not_described_where_one_is_named(chain: Path) -> None:
