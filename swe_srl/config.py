@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from os.path import expanduser
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from swe_srl.errors import ConfigError
 from swe_srl.render import PromptSettings
@@ -21,6 +22,7 @@ from swe_srl.render import PromptSettings
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+UserPath = Annotated[str, AfterValidator(expanduser)]  # no shell expands the ~ of model.path=~/x
 
 
 class Strict(BaseModel):
@@ -49,7 +51,7 @@ class ModelConfig(Strict):
     """`path`: a folder or a hub name; None makes a small network from the training logs. `dtype` is the
     compute type; master weights and Adam's state are float32 always."""
 
-    path: str | None = None
+    path: UserPath | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     device: str = "auto"
     scratch: Scratch = Scratch()
@@ -71,7 +73,7 @@ class ModelConfig(Strict):
 class DataConfig(Strict):
     """`validation` and `test`: names of repositories, or the share of trajectories to hold out."""
 
-    path: str
+    path: UserPath
     resolved_only: bool = False
     tools: list[str] = []
     include_last: bool = True
@@ -175,7 +177,7 @@ STAGES: dict[str, type[Stage]] = {"sft": SftStage, "srl": SrlStage}
 class TrainConfig(Strict):
     """`swe-srl train`. `run` is the run directory; the seed and each stage's name feed every draw."""
 
-    run: str
+    run: UserPath
     seed: int = 0
     model: ModelConfig = ModelConfig()
     data: DataConfig
@@ -222,7 +224,7 @@ class EvaluateSteps(Strict):
     split: Literal["train", "validation", "test"] = "test"
     steps: Count | None = None
     samples: Natural = 4
-    out: str | None = None
+    out: UserPath | None = None
 
 
 class EvaluateConfig(Strict):
@@ -244,8 +246,8 @@ class EvaluateConfig(Strict):
 class RecordConfig(Strict):
     """`swe-srl record`: a scripted expert's demonstrations on the tasks of a folder."""
 
-    tasks: str
-    out: str
+    tasks: UserPath
+    out: UserPath
     copies: int = 3
     seed: int = 0
     limit: int | None = None

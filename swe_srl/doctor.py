@@ -38,39 +38,49 @@ def doctor(config_path: str | None, overrides: list[str]) -> dict[str, Any]:
 
 
 def _fits(path: str, overrides: list[str], machine: dict[str, Any]) -> dict[str, Any]:
+    import torch
+
     from swe_srl.config import TrainConfig, load
     from swe_srl.data import load_dataset, require
+    from swe_srl.train.model import device_of
 
     config = load(TrainConfig, path, overrides)
     dataset = load_dataset(config.data)
     for name in ("train", "validation"):
         require(dataset, name, config.data.path)
-    parameters = _parameters(config)
+    parameters, device = _parameters(config), device_of(config.model)
     engine = parameters * (2 if config.model.dtype == "bfloat16" else 4)
     need = parameters * BYTES_A_PARAMETER + engine
     if config.model.lora is not None:
         need = parameters * 4 + engine
+    memory_gib = machine["memory_gib"]
+    if device.type == "cuda":
+        memory_gib = round(torch.cuda.get_device_properties(device).total_memory / GIB, 1)
     return {
         "path": path,
         "steps": {name: len(steps) for name, steps in dataset.splits.items()},
         "left_out": dict(dataset.skipped),
         "parameters": parameters,
+        "device": str(device),
+        "device_memory_gib": memory_gib,
         "weights_gib": round(need / GIB, 2),
-        "fits": need < machine["memory_gib"] * GIB,
+        "fits": need < memory_gib * GIB,
     }
 
 
 def _parameters(config: Any) -> int:
-    """Counted on an empty model: nothing is loaded."""
-    from accelerate import init_empty_weights
+    """Counted on an empty model: nothing is loaded. Raises ConfigError."""
+    import torch
     from transformers import AutoConfig, AutoModelForCausalLM
+
+    from swe_srl.train.model import readable
 
     if config.model.path is None:
         size = config.model.scratch
         return int(
             size.vocabulary * size.hidden + size.layers * size.hidden * (3 * size.hidden + 3 * size.intermediate)
         )
-    with init_empty_weights():
+    with readable(config.model.path), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(config.model.path))
     return sum(parameter.numel() for parameter in model.parameters())
 

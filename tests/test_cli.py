@@ -103,6 +103,8 @@ def test_a_users_mistakes_are_one_paragraph(tmp_path: Path) -> None:
     assert "did you mean 'model'" in refused(swe_srl("train", "configs/srl.toml", "modle.path=x", run))
     assert "did you mean 'group_size'" in refused(swe_srl("train", "configs/srl.toml", "stage.srl.group_siz=8", run))
     assert "did you mean 'srl.toml'" in refused(swe_srl("train", "configs/slr.toml", run))
+    assert "no folder ./nope" in refused(swe_srl("doctor", "configs/srl.toml", "model.path=./nope"))
+    assert "model.device: 'gpu'" in refused(swe_srl("train", "configs/quickstart.toml", "model.device=gpu", run))
     assert "model.path is not set" in refused(swe_srl("evaluate", "configs/eval_steps.toml"))
 
 
@@ -122,3 +124,13 @@ def test_doctor_and_every_config_fits_its_model(tmp_path: Path) -> None:
 def test_record_writes_demonstrations(tmp_path: Path) -> None:
     done = swe_srl("record", "configs/record.toml", "limit=1", "copies=1", f"out={tmp_path}", "--json")
     assert json.loads(done.stdout)["trajectories"] == 1
+
+
+def test_doctor_counts_what_a_checkpoint_has(tmp_path: Path) -> None:
+    from made import make_qwen2
+
+    model = make_qwen2()
+    model.save_pretrained(tmp_path)
+    found = json.loads(swe_srl("doctor", "configs/sft.toml", f"model.path={tmp_path}", "--json").stdout)["config"]
+    assert found["parameters"] == model.num_parameters()
+    assert found["device_memory_gib"] > 0

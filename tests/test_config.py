@@ -51,6 +51,11 @@ def test_overrides(chain: Path) -> None:
     assert config.seed == 3
 
 
+def test_home_is_expanded_as_no_shell_does_after_an_equals_sign(chain: Path) -> None:
+    config = load(TrainConfig, chain, ["model.path=~/m", "data.path=~/d", "run=~/r"])
+    assert [config.model.path, config.data.path, config.run] == [str(Path.home() / name) for name in "mdr"]
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [

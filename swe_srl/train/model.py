@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -26,16 +27,23 @@ _LOGIT_ELEMENTS = 2**22  # logits held at once while log-probabilities are compu
 
 
 def device_of(config: ModelConfig) -> torch.device:
+    """The device that is meant. Raises ConfigError for one that this machine has not."""
     if config.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(config.device)
+    try:
+        return torch.empty(0, device=config.device).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(
+            f"model.device: {config.device!r} cannot be used here ({_first_line(error)}). Expected auto, cpu, or cuda "
+            "with a GPU and a CUDA build of torch"
+        ) from None
 
 
 def load_tokenizer(path: str) -> Any:
     """A tokenizer from a folder or a hub name. Raises ConfigError."""
     from transformers import AutoTokenizer
 
-    with _readable(path):
+    with readable(path):
         return AutoTokenizer.from_pretrained(path)
 
 
@@ -43,7 +51,7 @@ def load_model(path: str, device: torch.device) -> Any:
     """A causal language model with float32 weights and no dropout. Raises ConfigError."""
     from transformers import AutoModelForCausalLM
 
-    with _readable(path):
+    with readable(path):
         model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="sdpa")
     model = model.to(device).eval()  # dropout would make shared prefixes share their noise
     _check_head(model)
@@ -51,18 +59,26 @@ def load_model(path: str, device: torch.device) -> Any:
 
 
 def with_lora(model: Any, lora: Lora, seed: int) -> Any:
-    from peft import LoraConfig, get_peft_model
+    """The model with an untrained adapter. Raises ConfigError."""
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError:
+        raise ConfigError('model.lora needs peft: pip install "swe-srl[lora]"') from None
 
     settings = LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, target_modules=lora.targets, lora_dropout=0.0, task_type="CAUSAL_LM"
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return get_peft_model(model, settings).eval()
+        try:
+            return get_peft_model(model, settings).eval()
+        except ValueError as error:  # no module has such a name
+            raise ConfigError(f"model.lora: {_first_line(error)}") from error
 
 
 @contextlib.contextmanager
-def _readable(path: str) -> Iterator[None]:
+def readable(path: str) -> Iterator[None]:
+    """Whatever goes wrong while a model is read from `path` is said of model.path. Raises ConfigError."""
     local = path.startswith((".", "/", "~")) or path.count("/") != 1 or Path(path).exists()
     if local and not Path(path).expanduser().exists():
         raise ConfigError(
@@ -71,9 +87,14 @@ def _readable(path: str) -> Iterator[None]:
         )
     try:
         yield
-    except (OSError, ValueError, KeyError) as error:
-        first = str(error).strip().splitlines()[0][:300]
-        raise ConfigError(f"model.path: {path} does not load as a causal language model: {first}") from error
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        raise ConfigError(
+            f"model.path: {path} does not load as a causal language model: {_first_line(error)}"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
 def build_scratch(texts: Iterable[str], scratch: Scratch, seed: int, folder: Path) -> None:
