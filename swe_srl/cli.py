@@ -19,6 +19,7 @@ app = typer.Typer(
     help="Train software-engineering agents from the logs of experts (SRL, arXiv 2510.25992).",
 )
 
+STOPPED = 130  # typer's exit code after Ctrl-C
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[a.b=c]...", help="Anything that the TOML sets.")]
 
@@ -207,9 +208,14 @@ def main() -> None:
         sys.exit(_say(error, 2))
     except SweSrlError as error:
         sys.exit(_say(error, 1))
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from the last saved state", file=sys.stderr)
-        sys.exit(130)
+    except OSError as error:  # a folder that cannot be written, a full disk: the paths are the user's
+        if error.filename is None:
+            raise
+        sys.exit(_say(error, 1))
+    except SystemExit as left:
+        if left.code == STOPPED and sys.argv[1:2] == ["train"]:
+            print("\nstopped; the same command goes on from the last saved state", file=sys.stderr)
+        raise
 
 
 def _say(error: Exception, code: int) -> int:

@@ -58,6 +58,9 @@ def main() -> int:
     except SweSrlError as error:
         print(f"quickstart: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from the last saved state", file=sys.stderr)
+        return 130
     say("SRL minus its warm start on the test packages: paired 95% intervals, clustered by task")
     for result in results:
         console.print(f"seed {result.seed}:  T = 1 {result.t1}   greedy {result.greedy}", highlight=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -112,6 +113,23 @@ def test_a_mended_mistake_may_use_the_same_run_folder(tmp_path: Path) -> None:
     run = f"run={tmp_path / 'run'}"
     refused(swe_srl("train", "configs/srl.toml", "model.path=/nope", run))
     assert "no folder /nein" in refused(swe_srl("train", "configs/srl.toml", "model.path=/nein", run))
+
+
+def test_ctrl_c_says_what_to_do(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "swe_srl", "train", "configs/quickstart.toml", f"run={tmp_path / 'run'}"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stderr
+        assert process.stderr.readline()  # the first thing it says: it is at work
+        process.send_signal(signal.SIGINT)
+        assert "the same command goes on" in process.stderr.read()
+    assert process.returncode == 130
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = swe_srl("train", "configs/quickstart.toml", f"run={tmp_path / 'file' / 'run'}")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_doctor_and_every_config_fits_its_model(tmp_path: Path) -> None:
