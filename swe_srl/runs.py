@@ -31,32 +31,22 @@ Event = dict[str, Any]
 
 
 class Run:
-    """A run directory, made or taken up again. Raises ConfigError if it belongs to another configuration."""
+    """A run directory; `held` makes it or takes it up again."""
 
     def __init__(self, folder: str | Path, config: Mapping[str, Any]) -> None:
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        text = tomli_w.dumps(_without_none(config))
         self.events_path = self.folder / "events.jsonl"
-        self.events_path.touch()
-        path = self.folder / "config.toml"
-        if path.exists() and path.read_text() != text:
-            if self.events_path.stat().st_size:
-                changed = sorted(set(path.read_text().splitlines()) ^ set(text.splitlines()))
-                raise ConfigError(
-                    f"{self.folder} holds a run of another configuration; the lines that differ: "
-                    f"{'; '.join(changed[:6])}. Give another run=FOLDER, or remove that folder to start afresh"
-                )
-            shutil.rmtree(self.folder / "model", ignore_errors=True)  # nothing was done yet: it may begin anew
-        write_aside(path, text.encode())
+        self._config = tomli_w.dumps(_without_none(config))
         self._tensorboard: Any = None
 
     @contextlib.contextmanager
     def held(self, *, tensorboard: bool) -> Iterator[None]:
         """Keep other processes out of the run, and copy its events to tensorboard if asked.
 
-        The kernel frees the lock when the process dies, however it dies. Raises ConfigError.
+        The kernel frees the lock when the process dies, however it dies. Raises ConfigError, also if the
+        folder belongs to another configuration.
         """
+        self.folder.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             lock = stack.enter_context((self.folder / ".lock").open("w"))
             try:
@@ -65,12 +55,23 @@ class Run:
                 raise ConfigError(
                     f"another process is at work on {self.folder}. Wait for it, or give another run=FOLDER"
                 ) from None
+            self._take_up()  # under the lock: it may remove what another process has just begun
             if tensorboard:
-                from torch.utils.tensorboard import SummaryWriter
-
-                self._tensorboard = SummaryWriter(str(self.folder / "tensorboard"))
-                stack.callback(self._tensorboard.close)
+                self._tensorboard = stack.enter_context(_summary_writer(self.folder / "tensorboard"))
             yield
+
+    def _take_up(self) -> None:
+        self.events_path.touch()
+        path = self.folder / "config.toml"
+        if path.exists() and (before := path.read_bytes().decode()) != self._config:
+            if self.events_path.stat().st_size:
+                changed = sorted(set(before.splitlines()) ^ set(self._config.splitlines()))
+                raise ConfigError(
+                    f"{self.folder} holds a run of another configuration; the lines that differ: "
+                    f"{'; '.join(changed[:6])}. Give another run=FOLDER, or remove that folder to start afresh"
+                )
+            shutil.rmtree(self.folder / "model", ignore_errors=True)  # nothing was done yet: it may begin anew
+        write_aside(path, self._config.encode())
 
     def stage_folder(self, number: int, name: str) -> Path:
         folder = self.folder / "stages" / f"{number}-{name}"
@@ -98,6 +99,14 @@ class Run:
         """Forget what was appended after a saved state."""
         with self.events_path.open("r+b") as file:
             file.truncate(length)
+
+
+def _summary_writer(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ConfigError('tensorboard = true needs it: pip install "swe-srl[tensorboard]"') from None
+    return SummaryWriter(str(folder))
 
 
 def read_events(folder: Path) -> list[Event]:

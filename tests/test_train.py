@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from swe_srl.config import SrlStage, TrainConfig
 from swe_srl.errors import ConfigError, DataError
-from swe_srl.runs import read_rows
+from swe_srl.runs import Run, read_rows
 from swe_srl.train.chain import train
 from swe_srl.train.schedule import learning_rate
 
@@ -117,6 +117,16 @@ def test_another_config_in_the_same_folder(finished: Any) -> None:
     with pytest.raises(ConfigError, match=r"seed = 1.*Give another run=FOLDER"):
         train(tiny_config(run.parent, seed=1))
     assert train(config)  # and nothing was harmed
+
+
+def test_another_config_while_a_run_begins_harms_nothing(tmp_path: Path) -> None:
+    first, second = Run(tmp_path, {"seed": 0}), Run(tmp_path, {"seed": 1})
+    with first.held(tensorboard=False):
+        (tmp_path / "model").mkdir()  # made, and no event yet
+        with pytest.raises(ConfigError, match="another process"), second.held(tensorboard=False):
+            pass
+        assert (tmp_path / "model").exists()
+        assert (tmp_path / "config.toml").read_text() == "seed = 0\n"
 
 
 def test_the_same_again_is_the_same_bits(finished: Any, tmp_path: Path) -> None:
