@@ -146,7 +146,10 @@ def evaluate(
 
     settings = load(EvaluateConfig, config, overrides or [])
     quieten()
-    comparison, found = evaluate_steps(settings, {"policy": settings.model.origin()})
+    baseline = settings.evaluate.baseline
+    checkpoints = {"baseline": baseline} if baseline else {}
+    checkpoints["policy"] = settings.model.origin()
+    comparison, found = evaluate_steps(settings, checkpoints, "baseline" if baseline else None)
     known = found["trained_on"]
     words = [
         *comparison.remarks,

@@ -219,11 +219,15 @@ class TrainConfig(Strict):
 
 
 class EvaluateSteps(Strict):
-    """Offline evaluation on held-out steps. `samples` answers a step at T = 1, beside one greedy answer."""
+    """Offline evaluation on held-out steps. `samples` answers a step at T = 1, beside one greedy answer.
+
+    `baseline` is another checkpoint on the same steps, such as the warm start: differences are to it, paired.
+    """
 
     split: Literal["train", "validation", "test"] = "test"
     steps: Count | None = None
     samples: Natural = 4
+    baseline: UserPath | None = None
     out: UserPath | None = None
 
 
