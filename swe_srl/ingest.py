@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from rich.markup import escape
 from rich.table import Table
 
 from swe_srl.containers import documents
@@ -84,7 +85,7 @@ def table(report: Report) -> Table:
         grid.add_column(name, justify="right")
     grid.add_column("dropped")
     for file in report.files:
-        grid.add_row(file.path, file.format, str(file.trajectories), str(file.steps), _drops(file.dropped))
+        grid.add_row(escape(file.path), file.format, str(file.trajectories), str(file.steps), _drops(file.dropped))
     grid.add_section()
     everything = [drop for file in report.files for drop in file.dropped]
     grid.add_row(f"{len(report.files)} files", "", str(report.trajectories), str(report.steps), _drops(everything))

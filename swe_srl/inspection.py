@@ -74,7 +74,7 @@ def overview(trajectories: Sequence[Trajectory]) -> View:
 
 def one_trajectory(trajectory: Trajectory) -> View:
     """Its steps, a line each."""
-    table = Table(title=f"{trajectory.id}  ({trajectory.provenance.format}, {trajectory.provenance.file})")
+    table = Table(title=escape(f"{trajectory.id}  ({trajectory.provenance.format}, {trajectory.provenance.file})"))
     for column in ("step", "kind", "action", "observation"):
         table.add_column(column, no_wrap=True, max_width=None if column == "action" else 36)
     rows = []
@@ -144,7 +144,7 @@ def run_groups(run: Path, update: int | None) -> View:
         raise DataError(f"{run} has no rollouts yet: an SRL stage writes stages/*/rollouts/step_N.jsonl.zst")
     numbers = [_number(file) for file in files]
     if update is None:
-        table = Table("stage", "updates with rollouts", title=str(run))
+        table = Table("stage", "updates with rollouts", title=escape(str(run)))
         by_stage: dict[str, list[int]] = defaultdict(list)
         for file in files:
             by_stage[file.parent.parent.name].append(_number(file))
@@ -153,18 +153,20 @@ def run_groups(run: Path, update: int | None) -> View:
         return {"run": str(run), "updates": dict(by_stage)}, table
     if update not in numbers:
         raise DataError(f"{run} has rollouts of the updates {min(numbers)} to {max(numbers)}, and none of {update}")
-    rows = [row for file in files if _number(file) == update for row in read_rows(file)]
-    groups: dict[tuple[int, str], list[dict[str, Any]]] = defaultdict(list)
+    here = [file for file in files if _number(file) == update]
+    rows = [{"stage": file.parent.parent.name, **row} for file in here for row in read_rows(file)]
+    groups: dict[tuple[str, int, str], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
-        groups[row["draw"], row["step_id"]].append(row)
-    experts = _experts(run, {step_id for _, step_id in groups})
+        groups[row["stage"], row["draw"], row["step_id"]].append(row)
+    experts = _experts(run, {step_id for _, _, step_id in groups})
     parts: list[RenderableType] = []
-    for (draw, step_id), samples in groups.items():
+    for (stage, draw, step_id), samples in groups.items():
         live = "" if samples[0]["live"] else "  (dropped: the rewards do not differ)"
-        table = Table("reward", "format error", "answer", title=f"draw {draw}: {escape(step_id)}{live}")
+        table = Table("reward", "format error", "answer", title=f"{stage}, draw {draw}: {escape(step_id)}{live}")
         table.add_row("expert", "", escape(experts.get(step_id, "(its data is no longer there)")), style="green")
         for row in sorted(samples, key=lambda row: -(row["reward"] or 0)):
-            table.add_row(f"{row['reward']:.3f}", row["format_error"] or "", escape(row["text"]))
+            reward = "none" if row["reward"] is None else f"{row['reward']:.3f}"
+            table.add_row(reward, row["format_error"] or "", escape(row["text"]))
         parts.append(table)
     found = [{**row, "expert": experts.get(row["step_id"])} for row in rows]
     return {"run": str(run), "update": update, "rows": found}, Group(*parts)

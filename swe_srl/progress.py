@@ -26,13 +26,13 @@ def bar(title: str, total: int, done: int = 0) -> Iterator[Tick]:
     """A bar over `total` units, of which `done` are done before it starts."""
     if sys.stderr.isatty():
         columns = (
-            TextColumn("{task.description:<24}"),
+            TextColumn("{task.description:<24}", markup=False),
             BarColumn(24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("ETA"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),  # it may hold a file's name
         )
         with Progress(*columns, console=Console(stderr=True)) as progress:
             task = progress.add_task(title, total=total, completed=done, note="")

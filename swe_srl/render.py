@@ -218,11 +218,13 @@ class Renderer:
             dicts = [{"role": "user", "content": f"{dicts[0]['content']}\n\n{dicts[1]['content']}"}, *dicts[2:]]
         theirs = self.encode(_apply(self.tokenizer, dicts, generate=True))
         if ours != theirs:
-            at = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), 0)
+            differ = (i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b)
+            at = next(differ, min(len(ours), len(theirs)))
+            near = slice(max(at - 4, 0), at + 4)
             raise TemplateError(
                 "message-wise ids differ from the chat template's own at token "
-                f"{at}: ours {self.tokenizer.decode(ours[at - 4 : at + 4])!r}, the template's "
-                f'{self.tokenizer.decode(theirs[at - 4 : at + 4])!r}. Set prompt.template = "plain" to use a '
+                f"{at}: ours {self.tokenizer.decode(ours[near])!r}, the template's "
+                f'{self.tokenizer.decode(theirs[near])!r}. Set prompt.template = "plain" to use a '
                 "plain template instead"
             )
 

@@ -82,6 +82,31 @@ def test_ingest_then_inspect(tmp_path: Path) -> None:
     assert (seen["trajectories"], seen["steps"]) == (found["trajectories"], found["steps"])
 
 
+def test_names_with_brackets_are_shown_as_they_are(tmp_path: Path) -> None:
+    folder = tmp_path / "[old]" / "[" / "b]"  # to rich "[old]" is a style, "[/b]" the end of one
+    folder.mkdir(parents=True)
+    source = ROOT / "trajectories" / "openai-chat" / "spans.jsonl"
+    (folder / "a.jsonl").write_bytes(source.read_bytes().split(b"\n")[0])
+    done = swe_srl("ingest", "[old]", "--out", "store", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "[old]/[/b]/a.jsonl" in done.stdout
+
+
+def test_inspect_shows_two_stages_apart(tmp_path: Path) -> None:
+    from swe_srl.runs import write_rows
+
+    row = {"step_id": "t#1", "draw": 0, "sample": 0, "live": True, "text": "x", "reward": None, "format_error": None}
+    (tmp_path / "config.toml").write_text('[data]\npath = "none"\n')
+    (tmp_path / "events.jsonl").touch()
+    for stage in ("1-a", "2-b"):
+        write_rows(tmp_path / "stages" / stage / "rollouts" / "step_1.jsonl.zst", [row])
+    seen = swe_srl("inspect", tmp_path, "--step", "1")
+    assert seen.returncode == 0, seen.stderr
+    assert "1-a, draw 0: t#1" in seen.stdout
+    assert "2-b, draw 0: t#1" in seen.stdout
+    assert len(json.loads(swe_srl("inspect", tmp_path, "--step", "1", "--json").stdout)["rows"]) == 2
+
+
 def test_inspect_shows_what_the_policy_sees(tmp_path: Path) -> None:
     logs = ROOT / "trajectories" / "openai-chat" / "spans.jsonl"
     words = refused(swe_srl("inspect", logs, "--trajectory", "spans__"))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import torch
 from made import ScriptedEngine, bash, make_group, make_tokenizer, make_trajectory
 
 from swe_srl.config import SftStage, SrlStage
@@ -18,10 +19,11 @@ from swe_srl.render import PromptSettings, Renderer
 from swe_srl.rewards import Scorer
 from swe_srl.steps import StepSet
 from swe_srl.train.checkpoint import Progress
-from swe_srl.train.measure import group_row
-from swe_srl.train.objective import reinforced, reward_std
+from swe_srl.train.measure import Meter, group_row
+from swe_srl.train.objective import reinforced, reward_std, supervised
 from swe_srl.train.sources import Cursor, SftSource, SrlSource
 from swe_srl.train.take import Draw, take
+from swe_srl.train.tree import pack
 from swe_srl.types import Group, Sample, Score, Tokens
 
 Values = Sequence[float | None]
@@ -165,3 +167,15 @@ def test_an_sft_batch_is_whole(renderer: Renderer) -> None:
     drawn = take(SftSource(steps, renderer, settings, seed=0), settings, Progress(cursor=Cursor(3)))
     assert [group.draw for group in drawn.live] == list(range(3, 9))
     assert drawn.cursor == Cursor(9, 1.0)
+
+
+def test_the_loss_of_several_updates_is_their_mean() -> None:
+    batch = supervised([make_group("a", 0, [1], [[2, 3]], [None])])
+    (piece,) = pack(batch.strands, 64, share=False)
+    meter = Meter()
+    for value in (1.0, 3.0):
+        logp_N = torch.full((2,), -value)
+        meter.tokens(batch, piece, logp_N, torch.zeros(2), -logp_N, None, None)
+        meter.update(1e-3, 1.0)
+    meter.groups(Draw((), (), Cursor()), SftStage(name="sft", steps=1))
+    assert meter.row()["loss"] == 2.0

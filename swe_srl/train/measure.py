@@ -22,7 +22,8 @@ from swe_srl.types import Group
 
 
 class Meter:
-    """Gathers one step's numbers; `row` gives them. Means over tokens are plain means over the batch."""
+    """Gathers one step's numbers; `row` gives them. Means over tokens are plain means over the batch,
+    those of several updates of one batch are means over them too."""
 
     def __init__(self) -> None:
         self._began = self._last = time.perf_counter()
@@ -30,6 +31,7 @@ class Meter:
         self._row: dict[str, Any] = {}
         self._tokens: dict[str, list[Tensor]] = defaultdict(list)
         self._loss = 0.0
+        self._updates = 0
 
     def mark(self, phase: str) -> None:
         """Seconds since the last mark go to `phase`."""
@@ -60,11 +62,12 @@ class Meter:
         self._row["num_tokens"] = self._row.get("num_tokens", 0) + piece.ids_RT.numel()
 
     def update(self, lr: float, grad_norm: float) -> None:
+        self._updates += 1
         self._row |= {"learning_rate": lr, "grad_norm": grad_norm}
 
     def groups(self, draw: Draw, settings: SftStage | SrlStage) -> None:
         flat = {name: torch.cat(parts) for name, parts in self._tokens.items()}
-        self._row |= {"loss": self._loss, "entropy": float(flat["entropy"].mean())}
+        self._row |= {"loss": self._loss / self._updates, "entropy": float(flat["entropy"].mean())}
         if not isinstance(settings, SrlStage):
             return
         if "kl" in flat:
