@@ -139,6 +139,7 @@ def evaluate(
 ) -> None:
     """How near a checkpoint's commands are to the experts' on held-out steps, beside policies that know nothing."""
     from rich.console import Group
+    from rich.text import Text
 
     from swe_srl.config import EvaluateConfig, load
     from swe_srl.evaluate.offline import evaluate_steps
@@ -156,7 +157,7 @@ def evaluate(
         f"{known['evaluated_and_trained_on']} of the {known['evaluated']} evaluated instances were trained on",
         f"report {found['report']}, picture {found['plot']}",
     ]
-    show(found, Group(table(comparison), difference_table(comparison), kind_table(comparison), *words), json)
+    show(found, Group(table(comparison), difference_table(comparison), kind_table(comparison), *map(Text, words)), json)
     if found["n_infra"]:
         raise typer.Exit(1)
 
@@ -190,7 +191,8 @@ def show(found: dict[str, Any], words: RenderableType, as_json: bool) -> None:
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else 120
-    Console(width=width, soft_wrap=isinstance(words, str)).print(words, highlight=False, markup=False)
+    plain = isinstance(words, str)  # tables escape what they hold
+    Console(width=width, soft_wrap=plain, emoji=False).print(words, highlight=False, markup=not plain)
 
 
 def quieten() -> None:

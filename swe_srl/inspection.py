@@ -82,7 +82,7 @@ def one_trajectory(trajectory: Trajectory) -> View:
         assert turn.action is not None
         text = canonical(turn.action)
         rows.append({"k": k, "kind": kind(turn.action), "action": text, "thought": turn.thought})
-        table.add_row(str(k), kind(turn.action), escape(_line(text)), escape(_line(turn.observation or "")))
+        table.add_row(str(k), escape(kind(turn.action)), escape(_line(text)), escape(_line(turn.observation or "")))
     found = {"id": trajectory.id, "issue": trajectory.issue, "steps": rows}
     return found, Group(Panel(escape(trajectory.issue), title="issue"), table)
 

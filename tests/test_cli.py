@@ -95,7 +95,15 @@ def test_names_with_brackets_are_shown_as_they_are(tmp_path: Path) -> None:
 def test_inspect_shows_two_stages_apart(tmp_path: Path) -> None:
     from swe_srl.runs import write_rows
 
-    row = {"step_id": "t#1", "draw": 0, "sample": 0, "live": True, "text": "x", "reward": None, "format_error": None}
+    row = {
+        "step_id": "t#1",
+        "draw": 0,
+        "sample": 0,
+        "live": True,
+        "text": "[a-z] :bug:",
+        "reward": None,
+        "format_error": None,
+    }
     (tmp_path / "config.toml").write_text('[data]\npath = "none"\n')
     (tmp_path / "events.jsonl").touch()
     for stage in ("1-a", "2-b"):
@@ -103,6 +111,7 @@ def test_inspect_shows_two_stages_apart(tmp_path: Path) -> None:
     seen = swe_srl("inspect", tmp_path, "--step", "1")
     assert seen.returncode == 0, seen.stderr
     assert "1-a, draw 0: t#1" in seen.stdout
+    assert " [a-z] :bug: " in seen.stdout
     assert "2-b, draw 0: t#1" in seen.stdout
     assert len(json.loads(swe_srl("inspect", tmp_path, "--step", "1", "--json").stdout)["rows"]) == 2
 
