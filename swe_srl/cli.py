@@ -205,8 +205,11 @@ def quieten() -> None:
 
 def main() -> None:
     """Run a command. A user's mistake is one paragraph and exit code 2; work that failed is exit code 1."""
+    import warnings
+
     from swe_srl.errors import SweSrlError, UserError
 
+    warnings.formatwarning = lambda message, *_, **__: f"swe-srl: {message}\n"
     try:
         app()
     except UserError as error:

@@ -11,7 +11,7 @@ import io
 import json
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -137,11 +137,11 @@ def _parse(content: bytes, line: int) -> object | Dropped:
         return _json(content)
     except orjson.JSONDecodeError as error:
         reason, detail = NOT_JSON, f"{error}; begins {content[:40]!r}"
-    if b"NaN" in content or b"Infinity" in content:  # Python writes them, JSON has them not: they become null
-        try:
-            return _json(orjson.dumps(json.loads(content)))
-        except (ValueError, TypeError, RecursionError):
-            pass
+    if b"NaN" in content or b"Infinity" in content or b"\\ud" in content:
+        # Python writes what JSON has not: numbers that are none become null, halves of characters "?"
+        with suppress(ValueError, TypeError, RecursionError):
+            text = json.dumps(json.loads(content, parse_constant=lambda _: None), ensure_ascii=False)
+            return _json(text.encode(errors="replace"))
     try:
         content.decode()
     except UnicodeDecodeError as error:

@@ -43,6 +43,7 @@ def link_aside(path: Path, target: str) -> None:
     aside.unlink(missing_ok=True)
     aside.symlink_to(target)
     aside.rename(path)
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -132,8 +132,9 @@ def split(
         if isinstance(wanted, int | float):
             taken = 0
             for group in order:
-                # a group is taken if that comes nearer to the share than stopping before it
-                if place[group] == "train" and taken + sizes[group] / 2 < wanted * len(groups):
+                # the first, and then each that comes nearer to the share than stopping before it
+                near = wanted > 0 and (taken == 0 or taken + sizes[group] / 2 < wanted * len(groups))
+                if place[group] == "train" and near and list(place.values()).count("train") > 1:
                     place[group], taken = name, taken + sizes[group]
         else:
             if missing := set(wanted) - set(order):

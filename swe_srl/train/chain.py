@@ -17,7 +17,7 @@ from swe_srl.config import SftStage, SrlStage, TrainConfig
 from swe_srl.data import Dataset, load_dataset, require
 from swe_srl.disk import folder_aside
 from swe_srl.engines.hf import HFEngine, can_mask
-from swe_srl.errors import DataError
+from swe_srl.errors import ConfigError, DataError
 from swe_srl.lineage import read_lineage
 from swe_srl.policies import EnginePolicy, seed_of
 from swe_srl.progress import bar
@@ -110,6 +110,7 @@ class Chain:
         held_out = self.dataset.splits["validation"].choose(config.validation.steps, seed_of("validation"))
 
         model = load_model(self.origin, device)
+        self._refuse_long_prompts(model, renderer, held_out)
         settings = settings.model_copy(update={"prefix_sharing": settings.prefix_sharing and can_mask(model.config)})
         engine = HFEngine(model, dtype, config.engine.max_batch_tokens)
         policy = EnginePolicy(renderer, engine, config.engine.max_tokens)
@@ -126,6 +127,7 @@ class Chain:
         return StageRun(
             settings=settings,
             total=settings.steps or math.ceil((settings.epochs or 0) * len(steps) / settings.batch),
+            draws=settings.epochs * len(steps) if settings.epochs else math.inf,
             folder=self.folder,
             run=self.run,
             model=model,
@@ -156,6 +158,17 @@ class Chain:
         if not short:
             raise DataError(f"all {len(every)} targets are longer than engine.max_tokens = {limit}: raise it")
         return StepSet(every.trajectories, short)
+
+    def _refuse_long_prompts(self, model: Any, renderer: Renderer, steps: StepSet) -> None:
+        """Positions beyond a model's last degrade without a word, or fail inside the device. Raises ConfigError."""
+        longest = max(len(renderer.prompt_ids(step.trajectory.issue, step.history)) for step in steps)
+        most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        if most is not None and longest + self.config.engine.max_tokens > most:
+            raise ConfigError(
+                f"a validation prompt of {longest} tokens and an answer of engine.max_tokens = "
+                f"{self.config.engine.max_tokens} are more than the model's {most} positions: lower "
+                "prompt.issue_tokens, prompt.observation_tokens, prompt.action_tokens, prompt.window or that"
+            )
 
 
 @contextlib.contextmanager

@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from swe_srl.config import SftStage, SrlStage
+from swe_srl.errors import TrainingError
 from swe_srl.lineage import Lineage
 from swe_srl.policies import EnginePolicy
 from swe_srl.progress import Tick
@@ -54,6 +55,7 @@ class StageRun:
 
     settings: SftStage | SrlStage
     total: int
+    draws: float  # the stage ends when its epochs are drawn, too
     folder: Path
     run: Run
     model: Any
@@ -83,6 +85,8 @@ def train_stage(stage: StageRun, tick: Tick) -> Progress:
             learn(stage, draw, meter)
             progress.step += 1
             progress.cursor = draw.cursor
+            if progress.cursor.draw >= stage.draws:
+                progress.ended = "all epochs drawn"
             if isinstance(settings, SrlStage):
                 stage.policy.engine.load_weights(named_weights(stage.model))
                 write_rollouts(stage.folder, progress.step, draw)
@@ -154,6 +158,12 @@ def update(stage: StageRun, lr: float) -> float:
     """Clip, step, clear; the gradient's norm before the clip."""
     parameters = [parameter for parameter in stage.model.parameters() if parameter.requires_grad]
     norm = torch.nn.utils.clip_grad_norm_(parameters, stage.settings.max_grad_norm)
+    if not torch.isfinite(norm):
+        raise TrainingError(
+            f"{stage.settings.name}: the gradient's norm is {float(norm)} after {stage.progress.step} steps; nothing "
+            "of it was learnt or saved. Lower the learning rate, or look at that step's answers, and start in another "
+            "run folder"
+        )
     for group in stage.optimizer.param_groups:
         group["lr"] = lr
     stage.optimizer.step()

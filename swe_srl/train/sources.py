@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Protocol
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swe_srl.config import SftStage, SrlStage
+from swe_srl.errors import TrainingError
 from swe_srl.policies import EnginePolicy, seed_of
 from swe_srl.render import Renderer
 from swe_srl.rewards import Attempt, Scorer
@@ -140,9 +141,13 @@ class SrlSource:
         starts = range(first, first + size, WAVE)
         waves = [self._wave(update, range(start, min(start + WAVE, first + size))) for start in starts]
         for wave in waves:
+            try:
+                scores = wave.scores.result()
+            except BrokenExecutor as error:
+                raise TrainingError(f"a process that scores answers died (out of memory?): {error}") from error
             samples = [
                 Sample(completion.tokens, score, completion.text)
-                for completion, score in zip(wave.completions, wave.scores.result(), strict=True)
+                for completion, score in zip(wave.completions, scores, strict=True)
                 if completion.tokens is not None  # an engine's always has them
             ]
             G = self.stage.group_size
