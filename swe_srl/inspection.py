@@ -23,6 +23,8 @@ from swe_srl.runs import read_rows
 from swe_srl.steps import StepFilter, kind, step_set
 from swe_srl.types import Step, Trajectory
 
+# Data has no tokenizer: only a config says how much of a text its prompts hold.
+WHOLE = "texts are whole, where a config cuts them to its budgets"
 View = tuple[dict[str, Any], RenderableType]  # the same for a program and for a person
 
 
@@ -108,7 +110,7 @@ def one_step(trajectories: Sequence[Trajectory], trajectory: Trajectory, k: int,
         "floors": {name: {"action": others[name], "similarity": scores[name]} for name in others},
     }
     parts: list[RenderableType] = [
-        Panel(escape(SYSTEM_PROMPTS["brief"]), title="system (prompt.system = brief)", style="dim"),
+        Panel(escape(SYSTEM_PROMPTS["brief"]), title=f"system prompt (brief); below, {WHOLE}", style="dim"),
         Panel(escape(trajectory.issue), title="issue"),
     ]
     for turn in shown:
