@@ -16,6 +16,7 @@ export OMP_NUM_THREADS ?= 1
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
+	@echo "installing into $(VENV): a minute or two"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(if $(TORCH),$(BIN)/python -m pip install --quiet "$(TORCH)")
 	$(BIN)/python -m pip install --quiet -e '.[dev]'

@@ -20,6 +20,8 @@ app = typer.Typer(
 )
 
 STOPPED = 130  # typer's exit code after Ctrl-C
+WIDTH = 120  # columns; a narrower table would lose digits
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[a.b=c]...", help="Anything that the TOML sets.")]
 
@@ -31,6 +33,8 @@ def ingest(
     json: Json = False,
 ) -> None:
     """Read logs of other agents into one store, and account for every file."""
+    from rich.console import Group
+
     from swe_srl.ingest import ingest as read
     from swe_srl.ingest import table
     from swe_srl.progress import bar
@@ -38,10 +42,15 @@ def ingest(
     with bar("ingest", 1) as tick:
         report = read(paths, out, lambda done, total, path: tick(0, f"{done}/{total} {path.name[:40]}"))
         tick(1, "")
-    show(report.as_json(), table(report), json)
+    empty = sum(not file.trajectories for file in report.files)
+    headline = (
+        f"{report.trajectories} trajectories, {report.steps} steps from {len(report.files) - empty} files, in {out}; "
+        f"{empty} files gave none"
+    )
+    show(report.as_json(), Group(table(report), headline), json)
 
 
-@app.command(epilog="Example: swe-srl inspect trajectories --trajectory spans__3.0 --step 2")
+@app.command(epilog="Example: swe-srl inspect trajectories --trajectory spans__3~0 --step 2")
 def inspect(
     data: Annotated[Path, typer.Argument(metavar="DATA|RUN", help="A store, raw logs, or a run directory.")],
     trajectory: Annotated[str | None, typer.Option(help="Show one trajectory.")] = None,
@@ -72,14 +81,18 @@ def score(
     proposed: Annotated[Path, typer.Option(help="File with a completion in the policy's form.")],
     json: Json = False,
 ) -> None:
-    """One reward with its parts."""
+    """One reward with its parts.
+
+    A call is <function=bash>, <parameter=command>ls</parameter>, </function>, each on its line; a completion is
+    <think>reasoning</think> and then one call.
+    """
     from swe_srl.rewards import score_files
 
     found = score_files(expert, proposed)
     lines = [f"reward {found['reward']:.4f}"]
     lines += [f"  {name} {value:.4f}" for name, value in found["parts"].items()]
     if found["format_error"]:
-        lines.append(f"  format error: {found['format_error']}")
+        lines.append(f"  format error: {found['detail']}")
     show(found, "\n".join(lines), json)
 
 
@@ -120,13 +133,7 @@ def train(
 
     quieten()
     found = run(settings)
-    lines = []
-    for stage in found["stages"]:
-        low, high = stage["validation"]["interval"]
-        lines.append(
-            f"{stage['name']} ({stage['kind']}): {stage['steps']} steps, {stage['ended']}; best validation similarity "
-            f"{stage['validation']['similarity']:.3f} [{low:.3f}, {high:.3f}] at step {stage['validation']['step']}"
-        )
+    lines = stage_lines(found)
     lines += [f"run         {found['run_dir']}", f"checkpoint  {found['checkpoint']}"]
     show(found, "\n".join(lines), json)
 
@@ -152,9 +159,12 @@ def evaluate(
     checkpoints["policy"] = settings.model.origin()
     comparison, found = evaluate_steps(settings, checkpoints, "baseline" if baseline else None)
     known = found["trained_on"]
+    seen = f"{known['evaluated_and_trained_on']} of the {known['evaluated']} evaluated instances were trained on"
+    if known["evaluated_and_trained_on"]:
+        print(f"swe-srl: WARNING: {seen}. Give data.validation and data.test as in training", file=sys.stderr)
     words = [
         *comparison.remarks,
-        f"{known['evaluated_and_trained_on']} of the {known['evaluated']} evaluated instances were trained on",
+        seen,
         f"report {found['report']}, picture {found['plot']}",
     ]
     show(found, Group(table(comparison), difference_table(comparison), kind_table(comparison), *map(Text, words)), json)
@@ -181,6 +191,19 @@ def doctor(
 # ---------------------------------------------------------------------------------------- the two ways out
 
 
+def stage_lines(found: dict[str, Any]) -> list[str]:
+    """How each stage of a training ended, in words."""
+    lines = []
+    for stage in found["stages"]:
+        low, high = stage["validation"]["interval"]
+        lines.append(
+            f"{stage['name']} ({stage['kind']}): {stage['steps']} steps, {stage['ended']}; its best checkpoint is of "
+            f"step {stage['validation']['step']}, with a validation similarity of "
+            f"{stage['validation']['similarity']:.3f} [{low:.3f}, {high:.3f}]"
+        )
+    return lines
+
+
 def show(found: dict[str, Any], words: RenderableType, as_json: bool) -> None:
     """One JSON object, or what a person reads; nothing else ever goes to stdout."""
     if as_json:
@@ -190,7 +213,7 @@ def show(found: dict[str, Any], words: RenderableType, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else 120
+    width = max(Console().width, WIDTH) if sys.stdout.isatty() else WIDTH
     plain = isinstance(words, str)  # tables escape what they hold
     Console(width=width, soft_wrap=plain, emoji=False).print(words, highlight=False, markup=not plain)
 

@@ -123,7 +123,7 @@ class Stage(Strict):
     steps: Natural | None = None
     epochs: float | None = Field(None, gt=0)
     batch: Count
-    lr: float
+    lr: float = Field(gt=0)
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup: float = Field(0.0, ge=0, le=1, description="share of the steps")
     final_lr: float = Field(0.0, ge=0, le=1, description="share of lr that the schedule ends at")
@@ -148,7 +148,7 @@ class Stage(Strict):
 class SftStage(Stage):
     kind: Literal["sft"] = "sft"
     batch: Count = 64
-    lr: float = 5e-6
+    lr: float = Field(default=5e-6, gt=0)
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     warmup: Share = 0.3
     prompt_weight: float = Field(0.0, ge=0, description="of a token of issue or observation; for networks from scratch")
@@ -158,7 +158,7 @@ class SftStage(Stage):
 class SrlStage(Stage):
     kind: Literal["srl"] = "srl"
     batch: Count = Field(512, description="live groups an update")
-    lr: float = 5e-7
+    lr: float = Field(default=5e-7, gt=0)
     group_size: int = Field(8, ge=2, description="answers a prompt; one alone has no advantage")
     temperature: float = Field(1.0, gt=0)
     min_group_std: float = Field(1e-6, ge=0)
@@ -300,7 +300,7 @@ def check(model: type[AnyConfig], data: Mapping[str, Any], where: str) -> AnyCon
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        lines = [_explain(model, detail["loc"], detail) for detail in error.errors()]
+        lines = [_explain(model, detail["loc"], detail, data) for detail in error.errors()]
         raise ConfigError(f"{where}: " + "; ".join(dict.fromkeys(lines))) from None
 
 
@@ -338,8 +338,11 @@ def _apply(data: dict[str, Any], override: str) -> None:
     table[last] = value
 
 
-def _explain(model: type[BaseModel], location: tuple[int | str, ...], detail: Any) -> str:
-    key = ".".join(str(part) for part in location)
+def _explain(model: type[BaseModel], location: tuple[int | str, ...], detail: Any, data: Mapping[str, Any]) -> str:
+    words = list(location)
+    if words[:1] == ["stage"] and len(words) > 2:  # (stage, its number, its kind, …) → as a user writes it
+        words = ["stage", data["stage"][words[1]].get("name", words[1]), *words[3:]]
+    key = ".".join(map(str, words))
     if detail["type"] == "extra_forbidden":
         return f"unknown key {key!r}{nearest(str(location[-1]), _known(model, location[:-1]))}"
     if detail["type"] == "missing":

@@ -109,6 +109,8 @@ def ingest(paths: Iterable[str | Path], out: str | Path, progress: Progress | No
     """
     if Path(out).exists() and not Path(out).is_dir():
         raise DataError(f"{out} is a file. Give a folder for the store, or a path where one can be made.")
+    if Path(out).is_dir() and any(Path(out).iterdir()) and not is_store(Path(out)):
+        raise DataError(f"{out} holds other files. Give a store a folder of its own: it would be read as a log else.")
     report = Report()
     files = _files(paths, skip=Path(out))
     write_store(out, _usable(_read_all(files, report, progress), files, report))

@@ -24,6 +24,7 @@ from swe_srl.steps import StepFilter, kind, step_set
 from swe_srl.types import Step, Trajectory
 
 # Data has no tokenizer: only a config says how much of a text its prompts hold.
+SHOWN = 8  # ids of trajectories that an overview names
 WHOLE = "texts are whole, where a config cuts them to its budgets"
 View = tuple[dict[str, Any], RenderableType]  # the same for a program and for a person
 
@@ -57,6 +58,7 @@ def overview(trajectories: Sequence[Trajectory]) -> View:
         "trajectories": len(trajectories),
         "steps": steps,
         "targets": kinds.total(),
+        "ids": [trajectory.id for trajectory in trajectories[:SHOWN]],
         "formats": dict(formats),
         "outcomes": dict(outcomes),
         "repositories": dict(repositories.most_common()),
@@ -67,6 +69,7 @@ def overview(trajectories: Sequence[Trajectory]) -> View:
     table = Table(title=f"{len(trajectories)} trajectories, {steps} steps, {kinds.total()} of them with our tools")
     table.add_column("what")
     table.add_column("counts", overflow="fold")
+    table.add_row("ids", escape(", ".join(found["ids"])) + (", …" if len(trajectories) > SHOWN else ""))
     for name in ("formats", "outcomes", "repositories", "kinds", "no_tool_of_ours", "dropped"):
         counts = Counter(found[name])
         more = f", and {len(counts) - 12} more" if len(counts) > 12 else ""
@@ -125,14 +128,13 @@ def one_step(trajectories: Sequence[Trajectory], trajectory: Trajectory, k: int,
 
 
 def find(trajectories: Sequence[Trajectory], id: str) -> Trajectory:
-    """The trajectory of this id. Raises DataError with the nearest."""
+    """The trajectory of this id, or the only one whose id begins so. Raises DataError with the nearest."""
     from swe_srl.config import nearest
 
-    ids = []
-    for trajectory in trajectories:
-        if trajectory.id == id:
-            return trajectory
-        ids.append(trajectory.id)
+    ids = [trajectory.id for trajectory in trajectories]
+    begin = [position for position, known in enumerate(ids) if known.startswith(id)]
+    if id in ids or len(begin) == 1:
+        return trajectories[ids.index(id) if id in ids else begin[0]]
     raise DataError(f"no trajectory {id!r} among {len(ids)}{nearest(id, ids)}")
 
 

@@ -13,34 +13,32 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from swe_srl.cli import quieten
+from swe_srl.cli import WIDTH, quieten, stage_lines
 from swe_srl.config import EvaluateConfig, EvaluateSteps, TrainConfig, load
 from swe_srl.errors import SweSrlError
-from swe_srl.evaluate.metrics import Interval, paired
+from swe_srl.evaluate.metrics import Interval, Mode, paired
 from swe_srl.evaluate.offline import evaluate_steps
 from swe_srl.evaluate.plots import learning_curve
-from swe_srl.evaluate.report import Comparison, difference_table, kind_table, table
+from swe_srl.evaluate.report import MODE_NAMES, MODES, difference_table, drift, kind_table, table
 from swe_srl.ingest import ingest
 from swe_srl.runs import read_events
 from swe_srl.train.chain import train
 
 CONFIG, CONTROL = "configs/quickstart.toml", "configs/quickstart_more_sft.toml"
+COMMAND = ".venv/bin/swe-srl"  # where `make install` puts it
 WARM, MORE, SRL = "SFT warm start", "SFT continued", "SFT, then SRL"
-console = Console(width=None if sys.stdout.isatty() else 120)
+console = Console(width=max(Console().width, WIDTH) if sys.stdout.isatty() else WIDTH)
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One seed's end: SRL minus the warm start, on the test packages."""
+    """One seed's end on the test packages: SRL minus the warm start, and minus the control, by mode."""
 
     seed: int
-    t1: Interval
-    greedy: Interval
-    cpu_s: Mapping[str, float]
+    gains: Mapping[tuple[str, Mode], Interval]
 
 
 def main() -> int:
@@ -51,7 +49,7 @@ def main() -> int:
     began = time.monotonic()
     quieten()
     try:
-        say(f"swe-srl ingest trajectories --out {arguments.out / 'data'}")
+        say(f"{COMMAND} ingest trajectories --out {arguments.out / 'data'}")
         report = ingest(["trajectories"], arguments.out / "data")
         console.print(f"{report.trajectories} demonstrations, {report.steps} steps, {report.dropped} turns dropped")
         results = [run_seed(seed, arguments.out) for seed in arguments.seeds]
@@ -61,9 +59,11 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from the last saved state", file=sys.stderr)
         return 130
-    say("SRL minus its warm start on the test packages: paired 95% intervals, clustered by task")
+    say("similarity of SRL on the test packages minus that of others: paired 95% intervals, clustered by task")
     for result in results:
-        console.print(f"seed {result.seed}:  T = 1 {result.t1}   greedy {result.greedy}", highlight=False)
+        for other in (WARM, MORE):
+            t1, greedy = result.gains[other, "t1"], result.gains[other, "greedy"]
+            console.print(f"seed {result.seed}, minus {other:<14}  T = 1 {t1}   greedy {greedy}", highlight=False)
     console.print(f"\nall of it took {(time.monotonic() - began) / 60:.1f} minutes")
     return 0
 
@@ -73,9 +73,11 @@ def run_seed(seed: int, out: Path) -> Result:
     folder = out / f"seed_{seed}"
     data = out / "data"
     overrides = [f"run={folder / 'srl'}", f"seed={seed}", f"data.path={data}"]
-    say(f"swe-srl train {CONFIG} {' '.join(overrides)}")
+    say(f"{COMMAND} train {CONFIG} {' '.join(overrides)}")
     config = load(TrainConfig, CONFIG, overrides)
     found = train(config)
+    for line in stage_lines(found):
+        console.print(line, highlight=False)
     warm, srl = (stage["checkpoint"] for stage in found["stages"])
     seconds = cpu_seconds(Path(found["run_dir"]))
 
@@ -83,7 +85,7 @@ def run_seed(seed: int, out: Path) -> Result:
     more_steps = math.ceil(seconds["srl"] / (seconds["warm"] / steps))
     overrides = [f"run={folder / 'more_sft'}", f"seed={seed}", f"data.path={data}"]
     overrides += [f"model.path={warm}", f"stage.more.steps={more_steps}"]
-    say(f"swe-srl train {CONTROL} {' '.join(overrides)}")
+    say(f"{COMMAND} train {CONTROL} {' '.join(overrides)}")
     control = train(load(TrainConfig, CONTROL, overrides))
     seconds |= cpu_seconds(Path(control["run_dir"]))
 
@@ -99,7 +101,17 @@ def run_seed(seed: int, out: Path) -> Result:
     comparison, report = evaluate_steps(wanted, checkpoints, baseline=WARM)
     learning_curve(read_events(Path(found["run_dir"])), folder / "learning_curve.png")
     console.print(table(comparison), difference_table(comparison), kind_table(comparison))
-    for remark in comparison.remarks:
+    gains: dict[tuple[str, Mode], Interval] = {}
+    remarks = list(comparison.remarks)
+    for mode in MODES:
+        for other in (WARM, MORE):
+            difference = paired(comparison.policies[SRL][mode], comparison.policies[other][mode])
+            similarity = difference["similarity"]
+            assert similarity is not None
+            gains[other, mode] = similarity
+            if other == MORE:
+                remarks += drift(f"{SRL} ({MODE_NAMES[mode]})", MORE, difference)
+    for remark in remarks:
         console.print(f"• {remark}", highlight=False)
     spent = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())
     console.print(f"• CPU seconds of the updates: {spent}", highlight=False)
@@ -108,17 +120,10 @@ def run_seed(seed: int, out: Path) -> Result:
         ("pictures", f"{report['plot']}, {folder / 'learning_curve.png'}"),
         ("run directory", found["run_dir"]),
         ("checkpoint", srl),
-        ("look at it", f"swe-srl inspect {found['run_dir']} --step 40"),
+        ("look at it", f"{COMMAND} inspect {found['run_dir']} --step 40"),
     ]:
         console.print(f"{name:<14} {path}", highlight=False, soft_wrap=True)
-    return Result(seed, gain(comparison, "t1"), gain(comparison, "greedy"), seconds)
-
-
-def gain(comparison: Comparison, mode: Any) -> Interval:
-    """Similarity of SRL minus that of the warm start, paired by step."""
-    difference = paired(comparison.policies[SRL][mode], comparison.policies[WARM][mode])["similarity"]
-    assert difference is not None
-    return difference
+    return Result(seed, gains)
 
 
 def cpu_seconds(run: Path) -> dict[str, float]:

@@ -66,7 +66,12 @@ def score_files(expert: Path, proposed: Path) -> dict[str, Any]:
     except FormatError as error:
         raise DataError(f"{expert}: {error}. Expected one call: <function=NAME> … </function>") from None
     score = similarity_reward(Attempt(answer, False, action))
-    return {"reward": score.value, "parts": dict(score.parts), "format_error": score.format_error}
+    found = {"reward": score.value, "parts": dict(score.parts), "format_error": score.format_error}
+    try:
+        parse_completion(answer)
+    except FormatError as error:
+        found["detail"] = str(error)
+    return found
 
 
 def _read(path: Path) -> str:

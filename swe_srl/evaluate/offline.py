@@ -37,6 +37,8 @@ def evaluate_steps(
     kept in `answers.jsonl.zst`. Raises DataError and ConfigError.
     """
     wanted = config.evaluate
+    folder = Path(wanted.out or "runs/evaluate")
+    folder.mkdir(parents=True, exist_ok=True)  # first, so that nothing is computed for a place that cannot be written
     dataset = load_dataset(config.data)
     train = require(dataset, "train", config.data.path)
     steps = require(dataset, wanted.split, config.data.path).choose(wanted.steps, seed_of("evaluate"))
@@ -47,7 +49,6 @@ def evaluate_steps(
         gc.collect()  # one model at a time
     comparison = compare(known, found, baseline=baseline, seed=config.seed)
 
-    folder = Path(wanted.out or "runs/evaluate")
     write_rows(folder / "answers.jsonl.zst", _rows(found))
     plot(comparison, folder / "report.png")
     name, path = list(checkpoints.items())[-1]

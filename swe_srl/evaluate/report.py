@@ -121,7 +121,7 @@ def _value(interval: Interval | None) -> float:
 def table(comparison: Comparison) -> Table:
     """Floors first, then policies, one row a mode; similarity of failures is 0, intervals are 95%."""
     first = next(iter(comparison.floors.values()))
-    shown = _table(f"{first.n_steps} held-out steps of {first.n_clusters} tasks")
+    shown = _table(f"{first.n_steps} steps of {first.n_clusters} tasks")
     for heading in ("similarity", "well-\nformed", "exact", "tool", "format\nerrors", "context gain"):
         shown.add_column(heading, justify="right", no_wrap=True)
     # In a narrow terminal this column alone gives way.

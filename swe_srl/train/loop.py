@@ -203,5 +203,6 @@ def validate_and_save(stage: StageRun) -> None:
 
 
 def note(row: dict[str, Any]) -> str:
-    shown = {"loss": "loss", "reward": "reward", "srl/format_error": "format errors"}
-    return "  ".join(f"{name} {row[key]:.3f}" for key, name in shown.items() if key in row)
+    if "reward" not in row:
+        return f"loss {row['loss']:.3f}"
+    return f"reward {row['reward']:.3f}  format errors {row['srl/format_error']:.3f}"

@@ -27,7 +27,8 @@ class Draw:
 def take(source: Source, settings: SftStage | SrlStage, progress: Progress) -> Draw:
     """The first `batch` live groups, or fewer where the bound on draws is met first.
 
-    Raises TrainingError where too many answers have no reward: that is infrastructure, not learning.
+    Raises TrainingError where too many answers have no reward: that is infrastructure, not learning; and where
+    a stage cannot begin because the student does not know the form.
     """
     seen: list[Group] = []
     live: list[Group] = []
@@ -39,23 +40,25 @@ def take(source: Source, settings: SftStage | SrlStage, progress: Progress) -> D
                 break
     if isinstance(settings, SrlStage):
         _refuse_unscored(seen, settings.max_unscored)
+    if progress.step == 0 and _malformed(seen) and not live:
+        raise TrainingError(
+            f"{settings.name}: nothing to learn from: nearly all of {sum(len(g.samples) for g in seen)} answers were "
+            "format errors. The student must follow the form now and then (paper §5.4): warm it up by SFT first"
+        )
     cursor = Cursor(progress.cursor.draw + len(seen), len(live) / len(seen))
     converged = None
     if len(live) < max(settings.batch / 4, 1):
         converged = (
             f"converged: {len(live)} of {len(seen)} groups had rewards that differ, fewer than a quarter of the "
-            f"{settings.batch} that an update needs{_hint(seen)}"
+            f"{settings.batch} that an update needs"
         )
     return Draw(tuple(seen), tuple(live), cursor, converged)
 
 
-def _hint(groups: list[Group]) -> str:
-    """What to do where the student never finds the form: the paper's condition on it (§5.4) is not met."""
-    samples = [sample for group in groups for sample in group.samples]
-    errors = sum(sample.score.format_error is not None for sample in samples)
-    if errors < 0.9 * len(samples):
-        return ""
-    return f". {errors} of {len(samples)} answers were format errors: warm the model up by SFT first"
+def _malformed(groups: list[Group]) -> bool:
+    """Whether nearly every answer was a format error."""
+    errors = [sample.score.format_error is not None for group in groups for sample in group.samples]
+    return sum(errors) >= 0.9 * len(errors)
 
 
 def _refuse_unscored(groups: list[Group], bound: float) -> None:
