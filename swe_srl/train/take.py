@@ -27,8 +27,7 @@ class Draw:
 def take(source: Source, settings: SftStage | SrlStage, progress: Progress) -> Draw:
     """The first `batch` live groups, or fewer where the bound on draws is met first.
 
-    Raises TrainingError where too many answers have no reward: that is infrastructure, not learning; and where
-    a stage cannot begin because the student does not know the form.
+    Raises TrainingError where too many answers have no reward: that is infrastructure, not learning.
     """
     seen: list[Group] = []
     live: list[Group] = []
@@ -40,11 +39,6 @@ def take(source: Source, settings: SftStage | SrlStage, progress: Progress) -> D
                 break
     if isinstance(settings, SrlStage):
         _refuse_unscored(seen, settings.max_unscored)
-    if progress.step == 0 and _malformed(seen) and not live:
-        raise TrainingError(
-            f"{settings.name}: nothing to learn from: nearly all of {sum(len(g.samples) for g in seen)} answers were "
-            "format errors. The student must follow the form now and then (paper §5.4): warm it up by SFT first"
-        )
     cursor = Cursor(progress.cursor.draw + len(seen), len(live) / len(seen))
     converged = None
     if len(live) < max(settings.batch / 4, 1):
@@ -52,6 +46,8 @@ def take(source: Source, settings: SftStage | SrlStage, progress: Progress) -> D
             f"converged: {len(live)} of {len(seen)} groups had rewards that differ, fewer than a quarter of the "
             f"{settings.batch} that an update needs"
         )
+        if _malformed(seen):
+            converged += "; nearly all answers were format errors: warm the student up by SFT first (paper §5.4)"
     return Draw(tuple(seen), tuple(live), cursor, converged)
 
 
