@@ -117,13 +117,14 @@ class ValidationConfig(Strict):
 
 
 class Stage(Strict):
-    """What every kind of stage has. A length is `steps` or `epochs` over the training steps."""
+    """What every kind of stage has. A length is `steps`, or `epochs` over the training steps, or
+    both: then it ends at the first of the two."""
 
     name: str = Field(pattern=r"^[\w-]+$", description="part of a folder's name and of stage.NAME.key")
     steps: Natural | None = None
     epochs: float | None = Field(None, gt=0)
     batch: Count
-    lr: float = Field(gt=0)
+    lr: float = Field(ge=0)
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup: float = Field(0.0, ge=0, le=1, description="share of the steps")
     final_lr: float = Field(0.0, ge=0, le=1, description="share of lr that the schedule ends at")
@@ -140,15 +141,15 @@ class Stage(Strict):
 
     @model_validator(mode="after")
     def _has_a_length(self) -> Stage:
-        if (self.steps is None) == (self.epochs is None):
-            raise ValueError(f"stage {self.name!r} needs steps or epochs, and not both")
+        if self.steps is None and self.epochs is None:
+            raise ValueError(f"stage {self.name!r} needs a length: steps or epochs")
         return self
 
 
 class SftStage(Stage):
     kind: Literal["sft"] = "sft"
     batch: Count = 64
-    lr: float = Field(default=5e-6, gt=0)
+    lr: float = Field(default=5e-6, ge=0)
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     warmup: Share = 0.3
     prompt_weight: float = Field(0.0, ge=0, description="of a token of issue or observation; for networks from scratch")
@@ -158,7 +159,7 @@ class SftStage(Stage):
 class SrlStage(Stage):
     kind: Literal["srl"] = "srl"
     batch: Count = Field(512, description="live groups an update")
-    lr: float = Field(default=5e-7, gt=0)
+    lr: float = Field(default=5e-7, ge=0)
     group_size: int = Field(8, ge=2, description="answers a prompt; one alone has no advantage")
     temperature: float = Field(1.0, gt=0)
     min_group_std: float = Field(1e-6, ge=0)

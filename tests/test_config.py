@@ -65,7 +65,6 @@ def test_home_is_expanded_as_no_shell_does_after_an_equals_sign(chain: Path) -> 
         ("stage.nothing.lr=1", "one of warm, srl"),
         ("engine.kind=nothing", "seen 'nothing'"),
         ("stage.warm.group_size=4", "unknown key"),  # a key of another kind would not be used
-        ("stage.warm.epochs=2", "steps or epochs, and not both"),
         ("stage.srl.name=warm", "different names"),
         ("run.deeper=1", "is a value"),
         ("nothing", "key=value"),
@@ -96,6 +95,14 @@ def test_stages_that_are_none(tmp_path: Path, train: str, stage: str, words: str
     for overrides in [["stage.a.lr=1"]] + ([[]] if "None" not in words else []):
         with pytest.raises(ConfigError, match=words):
             load(TrainConfig, path, overrides)
+
+
+def test_a_stage_needs_a_length(tmp_path: Path) -> None:
+    path = tmp_path / "no_length.toml"
+    path.write_text(CHAIN.replace("steps = 3", ""))
+    with pytest.raises(ConfigError, match="needs a length"):
+        load(TrainConfig, path)
+    assert load(TrainConfig, path, ["stage.warm.epochs=2"]).stage[0].epochs == 2
 
 
 def test_a_new_network_is_not_described_where_one_is_named(chain: Path) -> None:

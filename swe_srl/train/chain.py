@@ -121,6 +121,7 @@ class Chain:
         if config.model.lora is not None:
             model = with_lora(model, config.model.lora, seed_of(config.seed, settings.name, "lora"))
 
+        draws = settings.epochs * len(steps) if settings.epochs else math.inf
         source: Source = (
             SftSource(steps, renderer, settings, config.seed)
             if isinstance(settings, SftStage)
@@ -128,8 +129,8 @@ class Chain:
         )
         return StageRun(
             settings=settings,
-            total=settings.steps or math.ceil((settings.epochs or 0) * len(steps) / settings.batch),
-            draws=settings.epochs * len(steps) if settings.epochs else math.inf,
+            total=_total(settings, len(steps)),
+            draws=draws,
             folder=self.folder,
             run=self.run,
             model=model,
@@ -181,6 +182,12 @@ def _reference(model: Any, initial: Any | None) -> Iterator[Any]:
         return
     with model.disable_adapter():
         yield model
+
+
+def _total(settings: SftStage | SrlStage, n: int) -> int:
+    """Updates over n training steps: the stage's steps, its epochs' worth, or the fewer of the two."""
+    of_epochs = [math.ceil(settings.epochs * n / settings.batch)] if settings.epochs else []
+    return min([*of_epochs, *([settings.steps] if settings.steps is not None else [])])
 
 
 def _optimizer(model: Any, settings: SftStage | SrlStage) -> torch.optim.Optimizer:
