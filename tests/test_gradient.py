@@ -214,7 +214,6 @@ def test_sft_is_the_token_mean(budget: int) -> None:
 
 def adapted() -> Any:
     """An adapter whose second matrices are not zero, as after some steps."""
-    pytest.importorskip("peft")
     model = with_lora(make_qwen2(), Lora(rank=4, alpha=8), seed=5)
     random = torch.Generator().manual_seed(2)
     with torch.no_grad():
@@ -242,7 +241,6 @@ def test_lora_gradient() -> None:
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_named_weights_are_the_merged_ones(tied: bool) -> None:
-    pytest.importorskip("peft")
     model = with_lora(make_qwen2(tie_word_embeddings=tied), Lora(rank=4, alpha=8), seed=5)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

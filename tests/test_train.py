@@ -178,7 +178,6 @@ def test_a_stage_that_cannot_learn_has_converged(tmp_path: Path) -> None:
 
 def test_lora(tmp_path: Path, finished: Any) -> None:
     """From a checkpoint, with an adapter: what is saved is a plain model with the adapter merged in."""
-    pytest.importorskip("peft")
     origin = finished[1]["stages"][0]["checkpoint"]
     stage = [
         {"name": "srl", "kind": "srl", "steps": 2, "batch": 2, "group_size": 4, "lr": 1e-2, "kl": 0.1},

@@ -18,7 +18,7 @@ FLOOR_COLOR = "#7a7a7a"
 
 PANELS = (
     ("similarity", "similarity to the expert"),
-    ("context_gain", "context gain"),
+    ("context_gain", "context gain (own − other steps)"),
     ("format_error", "format errors"),
 )
 
@@ -45,7 +45,9 @@ def plot(comparison: Comparison, path: Path) -> Path:
                 for mode, summary in comparison.policies[name].items():
                     shift = -0.14 if mode == "greedy" else 0.14
                     _mark(axes, row + shift, summary[measure], COLORS[mode])
-    if best := comparison.floors[comparison.best_floor]["similarity"]:
+    shown = comparison.floors[comparison.best_floor]
+    figure.suptitle(f"{shown.n_steps} steps of {shown.n_clusters} tasks; bars are 95% intervals", fontsize=10)
+    if best := shown["similarity"]:
         panels[0].axvline(best.value, color=FLOOR_COLOR, linestyle="--", linewidth=1)
     panels[1].axvline(0, color="#b0b0b0", linewidth=0.8)
     panels[0].set_yticks(range(len(names)), names)
