@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -151,7 +152,8 @@ def test_a_mended_mistake_may_use_the_same_run_folder(tmp_path: Path) -> None:
 
 def test_ctrl_c_says_what_to_do(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "swe_srl", "train", "configs/quickstart.toml", f"run={tmp_path / 'run'}"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a runner in the background has it ignored
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, preexec_fn=heed) as process:
         assert process.stderr
         assert process.stderr.readline()  # the first thing it says: it is at work
         process.send_signal(signal.SIGINT)
