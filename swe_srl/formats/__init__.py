@@ -6,6 +6,9 @@ conformance suite in `tests/test_formats.py` runs over both tables.
 
 A format is told by what a document holds, never by its file's name. `read` raises `Malformed` where a document
 of its format has a wrong shape; `read_document` turns that into a `Dropped`.
+
+Some logs are many small documents: one event a line, or one a file of a folder. Such a format also has `is_part`
+and one row in PARTS; what `detect` and `read` get is then the list of all the log's events, in order.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from swe_srl.formats import canonical, mini_swe_agent, openai_chat, swe_agent, x
 from swe_srl.formats.document import Dropped, Malformed
 from swe_srl.types import Provenance, Trajectory
 
-__all__ = ["FORMATS", "WRITERS", "Dropped", "Format", "Malformed", "detect", "read_document"]
+__all__ = ["FORMATS", "WRITERS", "Dropped", "Format", "Malformed", "detect", "is_part", "read_document"]
 
 NO_FORMAT = "no known format"
 MALFORMED = "malformed"
@@ -36,6 +39,8 @@ class Format(Protocol):
 
 FORMATS: tuple[Format, ...] = (canonical, mini_swe_agent, swe_agent, xml_messages, openai_chat)
 
+PARTS: tuple[Callable[[object], bool], ...] = ()
+
 WRITERS: Mapping[str, Callable[[Trajectory], dict[str, Any]]] = {
     canonical.name: canonical.to_json,
     mini_swe_agent.name: mini_swe_agent.write,
@@ -47,6 +52,11 @@ WRITERS: Mapping[str, Callable[[Trajectory], dict[str, Any]]] = {
 def detect(document: object) -> Format | None:
     """The first format of the table that claims the document."""
     return next((format for format in FORMATS if format.detect(document)), None)
+
+
+def is_part(document: object) -> bool:
+    """Whether the document is one event of a log, and no log by itself."""
+    return any(is_part(document) for is_part in PARTS)
 
 
 Found = tuple[int, str | None, Trajectory | Dropped]

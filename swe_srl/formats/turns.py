@@ -25,39 +25,48 @@ class _Open:
 
 
 class Turns:
-    """Collects a log's turns. Feed it the messages in order, then `close` it."""
+    """Collects a log's turns. Feed it the messages in order, then `close` it.
 
-    def __init__(self) -> None:
+    `unique_ids`: no two calls of the log have the same id, so an answer may come after later calls. Else ids are
+    looked for in the latest answer of the model only: some models number their calls anew in each.
+    """
+
+    def __init__(self, unique_ids: bool = False) -> None:
+        self._unique_ids = unique_ids
         self._turns: list[_Open] = []
-        self._latest: list[_Open] = []
+        self._latest: list[_Open] = []  # of the model's latest answer
+        self._waiting: list[_Open] = []  # calls that may still be answered
         self._dropped: Counter[str] = Counter()
 
     def act(self, thought: str, calls: Sequence[tuple[str | None, Action]]) -> None:
         """An answer of the model with its calls as (id, action); the thought goes with the first."""
-        self._latest = [_Open("" if i else thought.strip(), action, id) for i, (id, action) in enumerate(calls)]
-        self._turns += self._latest
+        self._next([_Open("" if i else thought.strip(), action, id) for i, (id, action) in enumerate(calls)])
 
     def talk(self, thought: str) -> None:
         """An answer of the model without a call."""
-        self._latest = [_Open(thought.strip(), None, None)]
-        self._turns += self._latest
+        self._next([_Open(thought.strip(), None, None)])
 
     def drop(self, reason: str) -> None:
         """An answer that executed nothing: it is counted, and so is not what the environment said to it."""
-        self._latest = []
+        self._next([])
         self._dropped[reason] += 1
+
+    def _next(self, answer: list[_Open]) -> None:
+        self._turns += answer
+        self._latest = answer
+        calls = [turn for turn in answer if turn.action]
+        self._waiting = self._waiting + calls if self._unique_ids else calls
 
     def observe(self, text: str, call_id: str | None = None) -> bool:
         """The environment's answer to the call with this id, else to the oldest that waits.
 
-        Ids are looked for in the latest answer only: some models number their calls anew in each. False if
-        no call waits for it.
+        False if no call waits for it.
         """
-        waiting = [turn for turn in self._latest if turn.action and turn.observation is None]
-        named = [turn for turn in waiting if call_id is not None and turn.call_id == call_id]
-        unnamed = [turn for turn in waiting if call_id is None or turn.call_id is None]
+        named = [turn for turn in self._waiting if call_id is not None and turn.call_id == call_id]
+        unnamed = [turn for turn in self._waiting if call_id is None or turn.call_id is None]
         for turn in [*named, *unnamed][:1]:
             turn.observation = text
+            self._waiting.remove(turn)
             return True
         return False
 
