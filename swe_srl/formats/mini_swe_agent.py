@@ -8,7 +8,7 @@ its regular expression: a ```python fence or a fence inside a here-document is n
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from swe_srl.actions import read_call
@@ -32,8 +32,9 @@ from swe_srl.types import Action, Outcome, Provenance, Trajectory, Turn
 
 name = "mini-swe-agent"
 
-_V1_FENCE = re.compile(r"```bash\s*\n(.*?)\n```", re.DOTALL)
-_V2_FENCE = re.compile(r"```mswea_bash_command\s*\n(.*?)\n```", re.DOTALL)
+_V1_FENCE, _V2_FENCE = "```bash", "```mswea_bash_command"
+_BLOCKS = {fence: re.compile(fence + r"\s*\n(.*?)\n```", re.DOTALL) for fence in (_V1_FENCE, _V2_FENCE)}
+_HEADS = {fence: re.compile(fence + r"\s*\n") for fence in _BLOCKS}
 
 _SENTINEL = "echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"
 SUBMIT_COMMAND = f"{_SENTINEL} && git add -A && git diff --cached"
@@ -99,7 +100,7 @@ def read(document: Any, provenance: Provenance) -> Iterator[Trajectory | Dropped
 
 def _turns(messages: list[dict[str, Any]]) -> tuple[tuple[Turn, ...], dict[str, int]]:
     spoken = [text(m.get("content"), "content") for m in messages if m["role"] == "assistant"]
-    fence = _V2_FENCE if any("```mswea_bash_command" in said for said in spoken) else _V1_FENCE
+    fence = _V2_FENCE if any(_V2_FENCE in said for said in spoken) else _V1_FENCE
     turns, begun = Turns(), False
     for message in messages:
         role = message["role"]
@@ -117,7 +118,7 @@ def _turns(messages: list[dict[str, Any]]) -> tuple[tuple[Turn, ...], dict[str, 
     return turns.close()
 
 
-def _hear(turns: Turns, message: dict[str, Any], fence: re.Pattern[str], last: bool) -> None:
+def _hear(turns: Turns, message: dict[str, Any], fence: str, last: bool) -> None:
     """One answer of the model. Version 2 says in `extra.actions` what was run; its calls say it again.
 
     mini-coder's records end with an XML submit in place of the fenced one, and nothing after it.
@@ -126,19 +127,35 @@ def _hear(turns: Turns, message: dict[str, Any], fence: re.Pattern[str], last: b
     actions = mappings(mapping(message.get("extra"), "extra").get("actions"), "extra.actions")
     try:
         if actions:
-            said = said if message.get("tool_calls") else fence.sub("", said)
-            turns.act(_thought(said), [_ran(action) for action in actions])
+            turns.act(_thought(said, [] if message.get("tool_calls") else _blocks(said, fence)), map(_ran, actions))
         elif message.get("tool_calls"):
             found = [action_of(call) for call in mappings(message["tool_calls"], "tool_calls")]
             turns.act(_thought(said), [(id, _named(action)) for id, action in found])
-        elif len(blocks := fence.findall(said)) == 1:
-            turns.act(_thought(fence.sub("", said)), [(None, _bash(blocks[0]))])
+        elif len(blocks := _blocks(said, fence)) == 1:
+            turns.act(_thought(said, blocks), [(None, _bash(blocks[0][2]))])
         elif last and not blocks and (xml := XML_CALL.search(said)):
             turns.act(_thought(said[: xml.start()]), [(None, read_call(said)[0])])
         else:
             turns.drop(REJECTED)
     except (Malformed, FormatError):
         turns.drop(UNREADABLE)
+
+
+def _blocks(said: str, fence: str) -> list[tuple[int, int, str]]:
+    """(start, end, command) of each fenced block: what the agent's expression `_BLOCKS` finds.
+
+    The plain case is sought by hand, because a lazy expression looks at each character of a long command.
+    """
+    blocks: list[tuple[int, int, str]] = []
+    start = said.find(fence)
+    while start >= 0:
+        head = _HEADS[fence].match(said, start)
+        end = said.find("\n```", head.end()) if head else -1
+        if head is None or end < 0:
+            return blocks + [(*m.span(), m[1]) for m in _BLOCKS[fence].finditer(said, start)]
+        blocks.append((start, end + 4, said[head.end() : end]))
+        start = said.find(fence, end + 4)
+    return blocks
 
 
 def _ran(action: dict[str, Any]) -> tuple[str | None, Action]:
@@ -155,7 +172,10 @@ def _named(action: Action) -> Action:
     return _bash(action.arguments["command"]) if set(action.arguments) == {"command"} else action
 
 
-def _thought(said: str) -> str:
+def _thought(said: str, blocks: Sequence[tuple[int, int, str]] = ()) -> str:
+    """What was said beside the fenced blocks."""
+    for start, end, _ in reversed(blocks):
+        said = said[:start] + said[end:]
     return said.strip().removeprefix("THOUGHT:").strip()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from swe_srl.types import Action, Turn
 
@@ -38,7 +38,7 @@ class Turns:
         self._waiting: list[_Open] = []  # calls that may still be answered
         self._dropped: Counter[str] = Counter()
 
-    def act(self, thought: str, calls: Sequence[tuple[str | None, Action]]) -> None:
+    def act(self, thought: str, calls: Iterable[tuple[str | None, Action]]) -> None:
         """An answer of the model with its calls as (id, action); the thought goes with the first."""
         self._next([_Open("" if i else thought.strip(), action, id) for i, (id, action) in enumerate(calls)])
 
