@@ -14,25 +14,14 @@ import orjson
 
 from swe_srl.formats.calls import action_of
 from swe_srl.formats.canonical import with_annex
+from swe_srl.formats.command_lines import say
 from swe_srl.formats.document import Dropped, Malformed, mapping, mappings, optional_text, own_id, stem, text
 from swe_srl.formats.task import issue_in, link, patch_in, repository_of
 from swe_srl.formats.turns import REJECTED, UNREADABLE, Turns
 from swe_srl.formats.xml_messages import unwrap_observation
-from swe_srl.types import Action, Outcome, Provenance, TaskLink, Trajectory, Turn
+from swe_srl.types import Outcome, Provenance, TaskLink, Trajectory, Turn
 
 name = "swe-agent"
-
-# The old format's own commands: they exist in no shell, so they keep their names. `submit` with an argument
-# (a capture-the-flag answer) is one of them; a bare `submit` is ours.
-OWN_COMMANDS = frozenset(
-    {
-        *("open", "goto", "scroll_up", "scroll_down", "create", "edit", "insert", "append", "set_cursors"),
-        *("search_dir", "search_file", "find_file", "search", "submit", "exit_forfeit", "skip"),
-        *("connect_start", "connect_sendline", "connect_exec", "connect_stop"),
-        *("debug_start", "debug_add_breakpoint", "debug_continue", "debug_step", "debug_exec", "debug_stop"),
-        *("decompile", "disassemble", "view_image"),
-    }
-)
 
 
 def detect(document: object) -> bool:
@@ -122,16 +111,8 @@ def _say_call(turns: Turns, message: dict[str, Any]) -> None:
 
 
 def _say_line(turns: Turns, row: dict[str, Any]) -> None:
-    """A row or message of the old format. An empty command or an exit_* mark of the agent executed nothing."""
-    line = text(row.get("action"), "action").strip()
-    word = line.split(maxsplit=1)[0] if line else ""
-    if not line or (word.startswith("exit_") and word not in OWN_COMMANDS):
-        turns.drop(REJECTED)
-    elif line == "submit":
-        turns.act(text(row.get("thought"), "thought"), [(None, Action("submit"))])
-    else:
-        tool = word if word in OWN_COMMANDS else "bash"
-        turns.act(text(row.get("thought"), "thought"), [(None, Action(tool, {"command": line}))])
+    """A row or message of the old format."""
+    say(turns, text(row.get("thought"), "thought"), text(row.get("action"), "action"))
 
 
 # -------------------------------------------------------------------------------------------- task
