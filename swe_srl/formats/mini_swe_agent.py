@@ -75,7 +75,7 @@ def read(document: Any, provenance: Provenance) -> Iterator[Trajectory | Dropped
         raise Malformed("messages", "a list of messages", document)
     record = document if isinstance(document, dict) else {}
     info = mapping(record.get("info"), "info")
-    turns, dropped = _turns(messages)
+    turns, dropped = read_turns(messages)
     if not any(turn.action for turn in turns):
         yield Dropped(provenance.line, "no action", f"exit status {info.get('exit_status')!r}")
         return
@@ -98,7 +98,8 @@ def read(document: Any, provenance: Provenance) -> Iterator[Trajectory | Dropped
     yield with_annex(trajectory, document)
 
 
-def _turns(messages: list[dict[str, Any]]) -> tuple[tuple[Turn, ...], dict[str, int]]:
+def read_turns(messages: list[dict[str, Any]]) -> tuple[tuple[Turn, ...], dict[str, int]]:
+    """(turns, what was dropped by reason) of the agent's messages in order."""
     spoken = [text(m.get("content"), "content") for m in messages if m["role"] == "assistant"]
     fence = _V2_FENCE if any(_V2_FENCE in said for said in spoken) else _V1_FENCE
     turns, begun = Turns(), False
