@@ -36,16 +36,15 @@ def ingest(
     from rich.console import Group
 
     from swe_srl.ingest import ingest as read
-    from swe_srl.ingest import table
+    from swe_srl.ingest_report import table
     from swe_srl.progress import bar
 
-    with bar("ingest", 1) as tick:
-        report = read(paths, out, lambda done, total, path: tick(0, f"{done}/{total} {path.name[:40]}"))
-        tick(1, "")
-    empty = sum(not file.trajectories for file in report.files)
+    with bar("ingest", 1000) as tick:
+        report = read(paths, out, lambda done, total, path: tick(1000 * done // total, path[-40:]))
+        tick(1000, "")
     headline = (
-        f"{report.trajectories} trajectories, {report.steps} steps from {len(report.files) - empty} files, in {out}; "
-        f"{empty} files gave none"
+        f"{report.trajectories} trajectories, {report.steps} steps from {len(report.logs) - report.empty} files, "
+        f"in {out}; {report.empty} files gave none"
     )
     show(report.as_json(), Group(table(report), headline), json)
 

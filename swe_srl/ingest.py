@@ -3,193 +3,144 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import orjson
-from rich.markup import escape
-from rich.table import Table
 
-from swe_srl.containers import documents
 from swe_srl.errors import DataError
-from swe_srl.formats import FORMATS, NO_FORMAT, Dropped, read_document
-from swe_srl.store import INDEX, Store, is_store, to_json, with_unique_ids, write_store
+from swe_srl.formats import FORMATS, Dropped, Found, is_part, read_document
+from swe_srl.ingest_report import LogReport, Report
+from swe_srl.logs import Log, files_under, logs, size
+from swe_srl.store import Store, is_store, write_store
 from swe_srl.types import Trajectory
 
 DUPLICATE = "duplicate of an earlier trajectory"
-UNKNOWN = "unknown"
 
-Progress = Callable[[int, int, Path], None]  # files done, files in all, the next one
-
-
-# -------------------------------------------------------------------------------------------- report
+Progress = Callable[[int, int, str], None]  # bytes read, bytes in all, what is being read
 
 
-@dataclass(slots=True)
-class FileReport:
-    """What one file gave. `dropped` holds documents and, each on its document's line, turns that ran nothing."""
-
-    path: str
-    format: str = UNKNOWN
-    trajectories: int = 0
-    steps: int = 0
-    dropped: list[Dropped] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Report:
-    """What came in, file by file."""
-
-    files: list[FileReport] = field(default_factory=list)
-
-    @property
-    def trajectories(self) -> int:
-        return sum(file.trajectories for file in self.files)
-
-    @property
-    def steps(self) -> int:
-        return sum(file.steps for file in self.files)
-
-    @property
-    def dropped(self) -> int:
-        return sum(len(file.dropped) for file in self.files)
-
-    def as_json(self) -> dict[str, Any]:
-        """The object of `swe-srl ingest --json`."""
-        return {
-            "files": [
-                {
-                    "path": file.path,
-                    "format": file.format,
-                    "trajectories": file.trajectories,
-                    "steps": file.steps,
-                    "dropped": [{"line": drop.line, "reason": drop.reason} for drop in file.dropped],
-                }
-                for file in self.files
-            ],
-            "trajectories": self.trajectories,
-            "steps": self.steps,
-            "dropped": self.dropped,
-        }
-
-
-def table(report: Report) -> Table:
-    """The report for a terminal: a row a file, what was dropped grouped by reason."""
-    grid = Table()
-    grid.add_column("file", overflow="fold")
-    grid.add_column("format")
-    for name in ("trajectories", "steps"):
-        grid.add_column(name, justify="right")
-    grid.add_column("dropped")
-    for file in report.files:
-        grid.add_row(escape(file.path), file.format, str(file.trajectories), str(file.steps), _drops(file.dropped))
-    grid.add_section()
-    everything = [drop for file in report.files for drop in file.dropped]
-    grid.add_row(f"{len(report.files)} files", "", str(report.trajectories), str(report.steps), _drops(everything))
-    return grid
-
-
-def _drops(dropped: Sequence[Dropped]) -> str:
-    """Reasons, the most common first, each with the first line where it was met."""
-    first = {drop.reason: drop for drop in reversed(dropped)}
-    counts = Counter(drop.reason for drop in dropped).most_common()
-    return "\n".join(f"{count} × {reason} (first: line {first[reason].line})" for reason, count in counts)
-
-
-# -------------------------------------------------------------------------------------------- ingest
-
-
-def ingest(paths: Iterable[str | Path], out: str | Path, progress: Progress | None = None) -> Report:
+def ingest(
+    paths: Iterable[str | Path], out: str | Path, progress: Progress | None = None, *, redacted: bool = False
+) -> Report:
     """Read logs, write one store under `out`, and tell of every file.
 
-    Raises DataError if a path does not exist or nothing usable was found; a store that was there stays.
+    `redacted` replaces personal paths, addresses and keys. Raises DataError if a path does not exist or nothing
+    usable was found; a store that was there stays.
     """
     if Path(out).exists() and not Path(out).is_dir():
         raise DataError(f"{out} is a file. Give a folder for the store, or a path where one can be made.")
     if Path(out).is_dir() and any(Path(out).iterdir()) and not is_store(Path(out)):
         raise DataError(f"{out} holds other files. Give a store a folder of its own: it would be read as a log else.")
-    report = Report()
-    files = _files(paths, skip=Path(out))
-    write_store(out, _usable(_read_all(files, report, progress), files, report))
+    report = Report(redacted=redacted)
+    write_store(out, _read(files_under(paths, skip=Path(out)), report, progress))
     return report
 
 
 def open_data(path: str | Path) -> Sequence[Trajectory]:
-    """A store, or raw logs (a file or a folder) read on the fly. Raises DataError if nothing in it is usable."""
+    """A store, or raw logs (a file or a folder) read on the fly. Raises DataError if nothing in it is usable.
+
+    Logs are read into a store that has no name: it is gone with the last who uses it, and memory does not grow
+    with the logs.
+    """
     path = Path(path)
     if path.is_dir() and is_store(path):
         store = Store(path)
         if not store.rows:
             raise DataError(f"{path} is a store without a trajectory. Make it again: swe-srl ingest LOGS --out {path}")
         return store
-    report = Report()
-    files = _files([path])
-    return tuple(with_unique_ids(_usable(_read_all(files, report, None), files, report)))
+    folder = tempfile.mkdtemp(prefix="swe-srl-logs-")
+    try:
+        write_store(folder, _read(files_under([path]), Report(), None))
+        return Store(folder)
+    finally:
+        shutil.rmtree(folder)
 
 
-def _usable(trajectories: Iterable[Trajectory], files: Sequence[Path], report: Report) -> Iterator[Trajectory]:
-    """`trajectories`, and DataError at their end if there was none."""
-    count = 0
-    for trajectory in trajectories:
-        count += 1
-        yield trajectory
-    if count == 0:
-        reasons = Counter(drop.reason for file in report.files for drop in file.dropped).most_common(4)
-        seen = "; ".join(f"{count} × {reason}" for reason, count in reasons)
-        first = next((drop.detail for file in report.files for drop in file.dropped if drop.detail), "nothing")
+def _read(files: Sequence[Path], report: Report, progress: Progress | None) -> Iterator[Trajectory]:
+    """All trajectories in the files; the report is whole at their end. DataError there if there was none."""
+    seen: set[bytes] = set()
+    total = sum(map(size, files))
+    for log in logs(files):
+        report.logs.append(LogReport(log.path))
+        for trajectory in _read_log(log, report.logs[-1], seen):
+            if progress:
+                progress(log.read(), total, log.path)
+            yield trajectory
+    if report.trajectories == 0:
+        drops = [drop for log in report.logs for drop in log.dropped]
+        seen_reasons = Counter(drop.reason for drop in drops).most_common(4)
         raise DataError(
-            f"No trajectory in {len(files)} file(s), the first of them {files[0]}. Seen: {seen} ({first}). "
-            f"Expected JSON or JSON Lines, plain, .gz or .zst, in one of these formats: "
-            f"{', '.join(format.name for format in FORMATS)}. Give the log files themselves or their folder."
+            f"No trajectory in {len(files)} file(s), the first of them {files[0]}. "
+            f"Seen: {'; '.join(f'{count} × {reason}' for reason, count in seen_reasons)} "
+            f"({next((drop.detail for drop in drops if drop.detail), 'nothing')}). "
+            f"Expected JSON, JSON Lines, YAML or Parquet, plain, .gz, .zst or in a tar archive, in one of these "
+            f"formats: {', '.join(format.name for format in FORMATS)}. Give the log files themselves or their folder."
         )
 
 
-def _read_all(files: Sequence[Path], report: Report, progress: Progress | None) -> Iterator[Trajectory]:
-    seen: set[bytes] = set()
-    for number, path in enumerate(files):
-        if progress:
-            progress(number, len(files), path)
-        row = FileReport(str(path))
-        report.files.append(row)
-        yield from _read_file(path, row, seen)
-
-
-def _read_file(path: Path, report: FileReport, seen: set[bytes]) -> Iterator[Trajectory]:
-    verdicts = _verdicts(path)
-    formats: dict[str, None] = {}
-    for document_line, document in documents(path):
-        if isinstance(document, Dropped):
-            report.dropped.append(document)
-            continue
-        for line, name, item in read_document(document, str(path), document_line):
-            if name is not None:
-                formats[name] = None
-                report.format = "+".join(formats)
-            if isinstance(item, Dropped):
-                report.dropped.append(item)
-                continue
-            if (digest := _digest(item)) in seen:
-                report.dropped.append(Dropped(line, DUPLICATE, item.id))
-                continue
+def _read_log(log: Log, report: LogReport, seen: set[bytes]) -> Iterator[Trajectory]:
+    verdicts = _verdicts(Path(log.path))
+    for line, name, item in _found(log):
+        if name is not None and name not in report.formats:
+            report.formats.append(name)
+        if isinstance(item, Dropped):
+            report.drop(item)
+        elif (digest := _digest(item)) in seen:
+            report.drop(Dropped(line, DUPLICATE, item.id))
+        else:
             seen.add(digest)
             report.trajectories += 1
             report.steps += len(item.acted)
             for reason, count in item.dropped.items():
-                report.dropped += [Dropped(line, reason, item.id)] * count
+                for _ in range(count):
+                    report.drop(Dropped(line, reason))
             yield _judged(item, verdicts)
-    if not formats:
-        # A log of a format that we do not know has thousands of such lines; it is one file that was not read.
-        unknown = [drop for drop in report.dropped if drop.reason == NO_FORMAT]
-        report.dropped = [drop for drop in report.dropped if drop.reason != NO_FORMAT] + unknown[:1]
+        del item  # two long ones are never in memory at once
+    report.settle()
+
+
+def _found(log: Log) -> Iterator[Found]:
+    """What is in each document of a log; the events of a log that is made of events are one document."""
+    events: list[object] = []
+    begin = 0
+    for line, document in log.documents:
+        if isinstance(document, Dropped):
+            yield line, None, document
+        elif events or is_part(document):
+            begin = begin or line
+            events.append(document)
+        else:
+            yield from read_document(document, log.path, line)
+        del document
+    if events:
+        yield from read_document(events, log.path, begin)
 
 
 def _digest(trajectory: Trajectory) -> bytes:
     """Equal for the same id with the same turns, wherever they were read."""
-    turns = orjson.dumps([trajectory.id, to_json(trajectory)["turns"]])
-    return hashlib.blake2b(turns, digest_size=16).digest()
+    digest = hashlib.blake2b(digest_size=16)
+    for text in _texts(trajectory):
+        digest.update(b"%d:" % len(text))  # so that no two lists of texts run together alike
+        digest.update(text.encode(errors="surrogatepass"))
+    return digest.digest()
+
+
+def _texts(trajectory: Trajectory) -> Iterator[str]:
+    yield trajectory.id
+    for turn in trajectory.turns:
+        yield turn.thought
+        if turn.action is not None:
+            yield f"{turn.action.tool}("
+            for item in turn.action.arguments.items():
+                yield from item
+        if turn.observation is not None:
+            yield "=>"
+            yield turn.observation
 
 
 # ------------------------------------------------------------------------------------------ verdicts
@@ -215,44 +166,3 @@ def _judged(trajectory: Trajectory, verdicts: dict[str, bool]) -> Trajectory:
     if resolved is None or trajectory.outcome.resolved is not None:
         return trajectory
     return replace(trajectory, outcome=replace(trajectory.outcome, resolved=resolved))
-
-
-# --------------------------------------------------------------------------------------------- files
-
-
-def _files(paths: Iterable[str | Path], skip: Path | None = None) -> list[Path]:
-    """The files to read, folders walked in sorted order, each file once. Raises DataError.
-
-    `skip` is not walked into: the store that an earlier ingest left among the logs is not one of them.
-    """
-    found: dict[Path, None] = {}
-    asked = [Path(path) for path in paths]
-    for path in asked:
-        if path.is_dir():
-            found.update(dict.fromkeys(_walk(path, skip.resolve() if skip else None)))
-        elif path.exists():
-            found[path] = None
-        else:
-            raise DataError(f"{path} does not exist. Give a log file, a folder of logs, or a store.")
-    if not found:
-        looked = ", ".join(map(str, asked)) or "no path"
-        raise DataError(f"No log file under {looked}. Expected .json, .jsonl or .traj files, plain, .gz or .zst.")
-    return list(found)
-
-
-def _walk(folder: Path, skip: Path | None) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or _is_no_log(path):
-            continue
-        if path.is_dir() and not path.is_symlink():
-            if path.resolve() != skip:
-                yield from _walk(path, skip)
-        elif path.is_file():
-            yield path
-
-
-def _is_no_log(path: Path) -> bool:
-    """Files that stand beside logs and tell of them. All else in a folder is read, and accounted for."""
-    if path.name == INDEX:
-        return is_store(path.parent)
-    return path.suffix == ".md" or path.name.endswith("verdicts.json") or path.name.split(".")[0] == "LICENSE"

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, overload
+from typing import overload
 
 import orjson
 import zstandard
@@ -128,6 +129,9 @@ class Store(Sequence[Trajectory]):
             raise DataError(
                 f"{self.folder} is no store: it has no {TRAJECTORIES}. Make one: swe-srl ingest LOGS --out DIR"
             )
+        # Held open: a store stays readable as it was when another is written in its place, or when it is removed.
+        self._file = os.open(self.folder / TRAJECTORIES, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
         self.rows: tuple[IndexRow, ...] = tuple(self._read_index())
 
     def __len__(self) -> int:
@@ -143,8 +147,7 @@ class Store(Sequence[Trajectory]):
         position = range(len(self))[index]  # negative numbers, and IndexError
         trajectory = self._cache.pop(position, None)
         if trajectory is None:
-            with (self.folder / TRAJECTORIES).open("rb") as file:
-                trajectory = self._read(file, self.rows[position])
+            trajectory = self._read(self.rows[position])
         self._cache[position] = trajectory  # the latest is last
         if len(self._cache) > self._keep:
             self._cache.popitem(last=False)
@@ -152,20 +155,18 @@ class Store(Sequence[Trajectory]):
 
     def __iter__(self) -> Iterator[Trajectory]:
         """One pass over the file; the cache is left alone."""
-        with (self.folder / TRAJECTORIES).open("rb") as file:
-            for row in self.rows:
-                yield self._read(file, row)
+        return map(self._read, self.rows)
 
-    def _read(self, file: BinaryIO, row: IndexRow) -> Trajectory:
-        file.seek(row.offset)
+    def _read(self, row: IndexRow) -> Trajectory:
+        frame = os.pread(self._file, row.length, row.offset)
         try:
-            return from_json(orjson.loads(zstandard.ZstdDecompressor().decompress(file.read(row.length))))
+            return from_json(orjson.loads(zstandard.ZstdDecompressor().decompress(frame)))
         except _DAMAGE as error:
             raise DataError(f"{self._at(row.offset)} is damaged ({error}). {_AGAIN}") from error
 
     def _read_index(self) -> list[IndexRow]:
         """The index if it fits the trajectories, else the frames' own."""
-        size = (self.folder / TRAJECTORIES).stat().st_size
+        size = os.fstat(self._file).st_size
         try:
             rows = [IndexRow(**orjson.loads(line)) for line in (self.folder / INDEX).read_bytes().splitlines()]
         except (FileNotFoundError, orjson.JSONDecodeError, TypeError):
@@ -175,21 +176,19 @@ class Store(Sequence[Trajectory]):
     def _walk(self) -> Iterator[IndexRow]:
         """The index, from the frames alone."""
         offset = 0
-        with (self.folder / TRAJECTORIES).open("rb") as file:
-            while True:
-                frame, parts, fed = zstandard.ZstdDecompressor().decompressobj(), [], 0
-                file.seek(offset)
-                try:
-                    while not frame.eof and (chunk := file.read(_CHUNK)):
-                        parts.append(frame.decompress(chunk))
-                        fed += len(chunk)
-                    if not fed:
-                        return
-                    length = fed - len(frame.unused_data)
-                    yield _row(from_json(orjson.loads(b"".join(parts))), offset, length)
-                except _DAMAGE as error:
-                    raise DataError(f"{self._at(offset)} is damaged ({error}). {_AGAIN}") from error
-                offset += length
+        while True:
+            frame, parts, fed = zstandard.ZstdDecompressor().decompressobj(), [], 0
+            try:
+                while not frame.eof and (chunk := os.pread(self._file, _CHUNK, offset + fed)):
+                    parts.append(frame.decompress(chunk))
+                    fed += len(chunk)
+                if not fed:
+                    return
+                length = fed - len(frame.unused_data)
+                yield _row(from_json(orjson.loads(b"".join(parts))), offset, length)
+            except _DAMAGE as error:
+                raise DataError(f"{self._at(offset)} is damaged ({error}). {_AGAIN}") from error
+            offset += length
 
     def _at(self, offset: int) -> str:
         return f"{self.folder / TRAJECTORIES}: the trajectory at byte {offset}"

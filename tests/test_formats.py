@@ -130,7 +130,7 @@ def test_what_is_written_reads_back(name: str) -> None:
         assert replace(again, provenance=trajectory.provenance) == trajectory
         written += 1
     # 27 runs of mini-swe-agent itself; its writer can hold no other agent's editor.
-    assert written == {"swe-srl": 54, "mini-swe-agent": 27, "xml-messages": 54, "openai-chat": 54}[name]
+    assert written == {"swe-srl": 55, "mini-swe-agent": 27, "xml-messages": 55, "openai-chat": 55}[name]
 
 
 # ------------------------------------------------------------------------------- pairing, told independently

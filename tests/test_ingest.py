@@ -15,11 +15,13 @@ import pytest
 import zstandard
 from rich.console import Console
 
-from swe_srl.containers import EMPTY, NOT_JSON, NOT_UTF8, UNREADABLE, documents
+from swe_srl.containers import UNREADABLE, documents
+from swe_srl.containers.text import EMPTY, NOT_JSON, NOT_UTF8
 from swe_srl.errors import DataError
 from swe_srl.formats import MALFORMED, NO_FORMAT, Dropped
 from swe_srl.formats.turns import REJECTED, UNANSWERED
-from swe_srl.ingest import DUPLICATE, Report, ingest, open_data, table
+from swe_srl.ingest import DUPLICATE, ingest, open_data
+from swe_srl.ingest_report import Report, table
 from swe_srl.store import Store
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -78,8 +80,8 @@ GOLDEN: dict[str, tuple[int, int, dict[str, int]]] = {
     "sweagent_old/commit0_97af1e.traj": (1, 2, {}),
     "sweagent_old/pydicom__pydicom-1458.traj": (1, 12, {}),
     "sweagent_old/swe-agent__test-repo-i1.traj": (1, 5, {}),
-    # YAML is not read.
-    "sweagent_demos/str_replace_anthropic_demo.yaml": (0, 0, {NOT_JSON: 1}),
+    # SOURCES.md does not count it: YAML.
+    "sweagent_demos/str_replace_anthropic_demo.yaml": (1, 4, {}),
 }
 FOLDERS = sorted({name.split("/")[0] for name in GOLDEN})
 
@@ -96,21 +98,21 @@ def test_golden_counts(tmp_path: Path) -> None:
             file.steps,
             dict(Counter(drop.reason for drop in file.dropped)),
         )
-        for file in report.files
+        for file in report.logs
     }
     assert counts == GOLDEN
     store = Store(tmp_path)
-    assert len(store) == report.trajectories == 54
-    assert sum(row.steps for row in store.rows) == report.steps == 1507
-    assert len({row.id for row in store.rows}) == 54
+    assert len(store) == report.trajectories == 55
+    assert sum(row.steps for row in store.rows) == report.steps == 1511
+    assert len({row.id for row in store.rows}) == 55
 
 
 @needs_logs
 def test_every_file_of_a_folder_is_accounted_for(tmp_path: Path) -> None:
     report = ingest([LOGS], tmp_path)
     read = {path for path in LOGS.rglob("*") if path.is_file() and path.name != "SOURCES.md"}
-    assert {Path(file.path) for file in report.files} == read
-    for file in report.files:
+    assert {Path(file.path) for file in report.logs} == read
+    for file in report.logs:
         assert file.trajectories or file.dropped, file.path
         if file.format == "unknown":
             assert len(file.dropped) == 1  # one file that was not read, however many lines it has
@@ -120,7 +122,7 @@ def test_every_file_of_a_folder_is_accounted_for(tmp_path: Path) -> None:
 def test_open_data_reads_logs_as_a_store_reads_them(tmp_path: Path) -> None:
     ingest([LOGS / "sweagent_demos"], tmp_path)
     raw, stored = open_data(LOGS / "sweagent_demos"), open_data(tmp_path)
-    assert isinstance(stored, Store)
+    assert stored.folder == tmp_path
     assert tuple(stored) == tuple(raw)
     assert len(open_data(LOGS / "swe_smith_xml" / "ft_xml_example.jsonl")) == 3
 
@@ -130,9 +132,9 @@ def test_the_corpus(tmp_path: Path) -> None:
     started = time.perf_counter()
     report = ingest([CORPUS], tmp_path)
     assert time.perf_counter() - started < 20  # measured 0.7 s
-    assert len(report.files) == 1  # the verdicts and the description stand beside it
+    assert len(report.logs) == 1  # the verdicts and the description stand beside it
     assert (report.trajectories, report.steps, report.dropped) == (428, 16_158, 562)
-    assert {drop.reason for drop in report.files[0].dropped} == {REJECTED}
+    assert {drop.reason for drop in report.logs[0].dropped} == {REJECTED}
     resolved = [trajectory for trajectory in Store(tmp_path) if trajectory.outcome.resolved]
     assert len(resolved) == 320
     assert sum(len(trajectory.acted) for trajectory in resolved) == 11_538
@@ -161,7 +163,7 @@ def read_bytes(tmp_path: Path, content: bytes, name: str = "log") -> Report:
 
 
 def seen(report: Report) -> list[tuple[int, str]]:
-    return [(drop.line, drop.reason) for file in report.files for drop in file.dropped]
+    return [(drop.line, drop.reason) for file in report.logs for drop in file.dropped]
 
 
 ROWS = lines(record(1), record(2))
@@ -181,7 +183,7 @@ def test_containers_are_told_by_content(tmp_path: Path, content: bytes) -> None:
     """No name says anything: the file is called `log` in each case."""
     report = read_bytes(tmp_path, content)
     assert (report.trajectories, report.steps, report.dropped) == (2, 4, 0)
-    assert report.files[0].format == "xml-messages"
+    assert report.logs[0].format == "xml-messages"
 
 
 def test_a_bare_list_of_messages_is_one_document(tmp_path: Path) -> None:
@@ -230,7 +232,7 @@ def test_broken_files_beside_a_good_one(tmp_path: Path) -> None:
     for no_log in (".hidden.json", "README.md", "LICENSE", "good.verdicts.json"):
         (logs / no_log).write_bytes(b"no log")
     report = ingest([logs], tmp_path / "store")
-    reasons = {Path(file.path).name: [drop.reason for drop in file.dropped] for file in report.files}
+    reasons = {Path(file.path).name: [drop.reason for drop in file.dropped] for file in report.logs}
     assert reasons == {
         "good.jsonl": [],
         "cut.json": [NOT_JSON],
@@ -241,7 +243,7 @@ def test_broken_files_beside_a_good_one(tmp_path: Path) -> None:
         "image.png": [NOT_UTF8],
         "other.json": [NO_FORMAT],
     }
-    assert {file.path: file.trajectories for file in report.files}[str(logs / "deep" / "good.jsonl")] == 2
+    assert {file.path: file.trajectories for file in report.logs}[str(logs / "deep" / "good.jsonl")] == 2
 
 
 def test_a_huge_line_and_any_character(tmp_path: Path) -> None:
@@ -300,12 +302,14 @@ def test_the_json_has_the_promised_keys(tmp_path: Path) -> None:
                 "format": "xml-messages",
                 "trajectories": 1,
                 "steps": 2,
-                "dropped": [{"line": 2, "reason": NOT_JSON}],
+                "dropped": [{"line": 2, "reason": NOT_JSON, "detail": report.logs[0].dropped[0].detail}],
             }
         ],
         "trajectories": 1,
         "steps": 2,
         "dropped": 1,
+        "sensitive": {},
+        "redacted": False,
     }
 
 
@@ -314,15 +318,16 @@ def test_the_table_groups_what_was_dropped(tmp_path: Path) -> None:
     console = Console(width=200, file=io.StringIO(), record=True)
     console.print(table(report))
     text = console.export_text()
-    assert "2 × not JSON (first: line 2)" in text
-    assert "1 × no known format (first: line 4)" in text
+    assert "2 × not JSON (first: line 2:" in text
+    assert "1 × no known format (first: line 4: saw int)" in text
 
 
 def test_progress_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(ROWS)
     told: list[tuple[int, int, str]] = []
-    ingest([tmp_path], tmp_path / "out", lambda done, total, path: told.append((done, total, path.name)))
-    assert told == [(0, 1, "a.jsonl")]
+    ingest([tmp_path], tmp_path / "out", lambda *read: told.append(read))
+    size = len(ROWS)
+    assert told == [(size, size, str(tmp_path / "a.jsonl"))] * 2 or told[0][0] < told[1][0] <= size
 
 
 def test_verdicts_beside_a_log_say_what_was_resolved(tmp_path: Path) -> None:
@@ -339,7 +344,7 @@ def test_verdicts_beside_a_log_say_what_was_resolved(tmp_path: Path) -> None:
 def test_a_store_can_be_ingested_again(tmp_path: Path) -> None:
     read_bytes(tmp_path, ROWS)
     report = ingest([tmp_path / "store"], tmp_path / "again")
-    assert [(file.format, file.trajectories) for file in report.files] == [("swe-srl", 2)]
+    assert [(file.format, file.trajectories) for file in report.logs] == [("swe-srl", 2)]
     assert tuple(Store(tmp_path / "again")) == tuple(Store(tmp_path / "store"))
 
 

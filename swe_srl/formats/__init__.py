@@ -20,7 +20,7 @@ from swe_srl.formats import canonical, mini_swe_agent, openai_chat, swe_agent, x
 from swe_srl.formats.document import Dropped, Malformed
 from swe_srl.types import Provenance, Trajectory
 
-__all__ = ["FORMATS", "WRITERS", "Dropped", "Format", "Malformed", "detect", "is_part", "read_document"]
+__all__ = ["FORMATS", "WRITERS", "Dropped", "Format", "Found", "Malformed", "detect", "is_part", "read_document"]
 
 NO_FORMAT = "no known format"
 MALFORMED = "malformed"

@@ -68,10 +68,13 @@ def optional_bool(value: object) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
+_SUFFIXES = (".gz", ".zst", ".json", ".jsonl", ".ndjson", ".traj", ".yaml", ".yml", ".parquet")
+
+
 def stem(file: str) -> str:
     """A file's name without the suffixes that logs and their archives have."""
     name = file.replace("\\", "/").rsplit("/", 1)[-1]
-    while (dot := name.rfind(".")) > 0 and name[dot:] in (".gz", ".zst", ".json", ".jsonl", ".traj"):
+    while (dot := name.rfind(".")) > 0 and name[dot:] in _SUFFIXES:
         name = name[:dot]
     return name
 
