@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 import pytest
 
 from swe_srl.errors import DataError
-from swe_srl.steps import SPLITS, StepFilter, StepSet, kind, split, step_set
+from swe_srl.steps import SPLITS, StepFilter, StepSet, _near_duplicates, kind, split, step_set
 from swe_srl.types import Action, Outcome, Provenance, TaskLink, Trajectory, Turn
 
 LS = Action("bash", {"command": "ls"})
@@ -178,6 +179,18 @@ def test_near_duplicates_stay_together_where_the_repository_is_unknown(seed: int
     place = {i: name for name in SPLITS for i in found[name]}
     assert all(place[i] == place[i + 1] == place[i + 2] for i in range(0, len(logs), 3))
     assert len(set(place.values())) == 3
+
+
+def test_only_issues_that_share_a_rare_word_are_compared() -> None:
+    """Each of 2,000 issues and its spoilt copy are one group, in a moment: all with all would be half a minute."""
+    letters = random.Random(0)
+    words = ["".join(letters.choices("abcdefghij", k=5)) for _ in range(20_000)]
+    texts: dict[int, str] = {}
+    for number in range(0, 4000, 2):
+        text = " ".join(letters.choices(words, k=80))
+        texts[number], texts[number + 1] = text, text.replace("a", "A", 3).replace("b", "", 2)
+    found = _near_duplicates(texts)
+    assert all(found[number] == found[number + 1] == number for number in range(0, 4000, 2))
 
 
 def test_too_few_repositories_are_split_by_trajectory_with_a_warning() -> None:
