@@ -7,7 +7,7 @@ logs feels at home. `execute` runs a call in a sandbox; `editor.py` holds what t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from swe_srl.sandboxes import Sandbox
@@ -74,6 +74,25 @@ def describe() -> str:
             optional = "" if parameter.required else " (optional)"
             lines.append(f"  - {parameter.name}{optional}: {parameter.description}")
     return "\n".join(lines)
+
+
+def schemas() -> list[dict[str, Any]]:
+    """The tools as OpenAI's API names them. Every parameter is text, because text is what the policy writes."""
+    return [
+        {
+            "type": "function",
+            "function": {
+                "name": tool.name,
+                "description": tool.description,
+                "parameters": {
+                    "type": "object",
+                    "properties": {p.name: {"type": "string", "description": p.description} for p in tool.parameters},
+                    "required": [p.name for p in tool.parameters if p.required],
+                },
+            },
+        }
+        for tool in TOOLS.values()
+    ]
 
 
 def execute(action: Action, sandbox: Sandbox, timeout_s: float) -> str:
