@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from swe_srl.formats import canonical, mini_swe_agent, openai_chat, swe_agent, xml_messages
 from swe_srl.formats.document import Dropped, Malformed
+from swe_srl.formats.others import recognise
 from swe_srl.types import Provenance, Trajectory
 
 __all__ = ["FORMATS", "WRITERS", "Dropped", "Format", "Found", "Malformed", "detect", "is_part", "read_document"]
@@ -78,7 +79,7 @@ def read_document(document: object, file: str, line: int) -> Iterator[Found]:
 
 def _read_one(format: Format | None, document: object, file: str, line: int) -> Iterator[Found]:
     if format is None:
-        yield line, None, Dropped(line, NO_FORMAT, f"saw {_outline(document)}")
+        yield line, None, Dropped(line, recognise(document) or NO_FORMAT, f"saw {_outline(document)}")
         return
     try:
         for item in format.read(document, Provenance(file, line, format.name)):
