@@ -43,7 +43,7 @@ _OPEN, _CLOSE, _END = "<function=", "</function>", "</parameter>"
 _MARKUP = (_END, _CLOSE, _OPEN)
 _THINK = re.compile(r"\s*<think>(.*?)</think>", re.DOTALL)
 _HEAD = re.compile(r"<function=([^>\n]*)>")
-_PARAMETER = re.compile(r"\s*<parameter=([^>\n]*)>(.*?)</parameter>", re.DOTALL)
+_PARAMETER = re.compile(r"\s*<parameter=([^>\n]*)>")
 _FOOT = re.compile(r"\s*</function>")
 
 
@@ -145,8 +145,8 @@ def read_call(text: str) -> tuple[Action, int]:
         raise FormatError(NO_CALL, f"no {_OPEN}NAME> in the answer")
     arguments: dict[str, str] = {}
     position = head.end()
-    while found := _PARAMETER.match(text, position):
-        key, value = found[1], found[2]
+    while (found := _PARAMETER.match(text, position)) and (end := text.find(_END, found.end())) >= 0:
+        key, value = found[1], text[found.end() : end]
         if _OPEN in value:
             raise FormatError(SEVERAL_CALLS, f"parameter {key!r} holds another {_OPEN}")
         if _CLOSE in value:
@@ -154,7 +154,7 @@ def read_call(text: str) -> tuple[Action, int]:
         if key in arguments:
             raise FormatError(UNKNOWN_PARAMETER, f"{key!r} is given twice")
         arguments[key] = _unwrap(value)
-        position = found.end()
+        position = end + len(_END)
     foot = _FOOT.match(text, position)
     if not foot:
         raise FormatError(NO_CALL, f"the call of {head[1]!r} is not closed by {_CLOSE}")

@@ -13,9 +13,9 @@ from pathlib import Path
 import orjson
 
 from swe_srl.errors import DataError
-from swe_srl.formats import FORMATS, Dropped, Found, is_part, read_document
+from swe_srl.formats import FORMATS, Dropped
 from swe_srl.ingest_report import LogReport, Report
-from swe_srl.logs import Log, files_under, logs, size
+from swe_srl.logs import Log, contents, files_under, logs, size
 from swe_srl.store import Store, is_store, write_store
 from swe_srl.types import Trajectory
 
@@ -85,7 +85,7 @@ def _read(files: Sequence[Path], report: Report, progress: Progress | None) -> I
 
 def _read_log(log: Log, report: LogReport, seen: set[bytes]) -> Iterator[Trajectory]:
     verdicts = _verdicts(Path(log.path))
-    for line, name, item in _found(log):
+    for line, name, item in contents(log):
         if name is not None and name not in report.formats:
             report.formats.append(name)
         if isinstance(item, Dropped):
@@ -102,23 +102,6 @@ def _read_log(log: Log, report: LogReport, seen: set[bytes]) -> Iterator[Traject
             yield _judged(item, verdicts)
         del item  # two long ones are never in memory at once
     report.settle()
-
-
-def _found(log: Log) -> Iterator[Found]:
-    """What is in each document of a log; the events of a log that is made of events are one document."""
-    events: list[object] = []
-    begin = 0
-    for line, document in log.documents:
-        if isinstance(document, Dropped):
-            yield line, None, document
-        elif events or is_part(document):
-            begin = begin or line
-            events.append(document)
-        else:
-            yield from read_document(document, log.path, line)
-        del document
-    if events:
-        yield from read_document(events, log.path, begin)
 
 
 def _digest(trajectory: Trajectory) -> bytes:

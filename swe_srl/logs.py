@@ -1,4 +1,4 @@
-"""Paths → logs: what one log is. A file, a member of an archive, or all the event files of a folder."""
+"""Paths → logs → trajectories. One log is a file, a member of an archive, or all the event files of a folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from swe_srl.containers import Entry, Row, entries
 from swe_srl.errors import DataError
-from swe_srl.formats import Dropped, is_part
+from swe_srl.formats import Dropped, Found, is_part, read_document
 from swe_srl.store import INDEX, is_store
 
 # "7.json", "event-00007-5df490d1.json": one of many in a folder, if its content is an event.
@@ -38,6 +38,23 @@ def logs(files: Sequence[Path]) -> Iterator[Log]:
                 yield Log(entry.name, entry.documents, entry.read)
         else:
             yield from _of_folder(folder, group)
+
+
+def contents(log: Log) -> Iterator[Found]:
+    """(line, format, what was read) of a log; the events of one that is made of events are one document."""
+    events: list[object] = []
+    begin = 0
+    for line, document in log.documents:
+        if isinstance(document, Dropped):
+            yield line, None, document
+        elif events or is_part(document):
+            begin = begin or line
+            events.append(document)
+        else:
+            yield from read_document(document, log.path, line)
+        del document
+    if events:
+        yield from read_document(events, log.path, begin)
 
 
 def _entries(files: Sequence[Path]) -> Iterator[Entry]:

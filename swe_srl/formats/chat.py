@@ -41,8 +41,8 @@ def messages_of(document: object) -> list[dict[str, Any]] | None:
 def style_of(document: object) -> Style | None:
     """How the model's messages call tools; None if they never do, or if the record says itself what it is.
 
-    Text may quote another style's call: tool calls win over text, and the commoner of two texts wins, because
-    one record of fenced commands ends with an XML submit.
+    Tool calls win over text. Of texts the first that holds one style's call and not the other's decides: an answer
+    may quote the other one, and one record of fenced commands ends with an XML submit.
     """
     if isinstance(document, dict) and "trajectory_format" in document:
         return None
@@ -50,12 +50,21 @@ def style_of(document: object) -> Style | None:
     spoken = [message for message in messages if message["role"] == "assistant"]
     if any(message.get("tool_calls") for message in spoken):
         return "tool_calls"
-    texts = [plain(message.get("content")) for message in spoken]
-    xml = sum(1 for text in texts if XML_CALL.search(text))
-    fence = sum(1 for text in texts if FENCE.search(text))
-    if not xml and not fence:
-        return None
-    return "xml" if xml >= fence else "fence"
+    both = False
+    for message in spoken:
+        text = plain(message.get("content"))
+        xml, fence = first_call(text) is not None, "```" in text and FENCE.search(text) is not None
+        if xml != fence:
+            return "xml" if xml else "fence"
+        both = both or xml
+    return "xml" if both else None
+
+
+def first_call(text: str, start: int = 0) -> int | None:
+    """Where the first XML call begins at or after `start`; None if there is none."""
+    place = text.find("<function=", start)
+    found = XML_CALL.search(text, place) if place >= 0 else None
+    return found.start() if found else None
 
 
 def plain(content: object) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from swe_srl.actions import read_call, render_call
 from swe_srl.errors import FormatError, UnrenderableError
 from swe_srl.formats.canonical import ANNEX, annex, with_annex
-from swe_srl.formats.chat import XML_CALL, messages_of, plain, style_of
+from swe_srl.formats.chat import XML_CALL, first_call, messages_of, plain, style_of
 from swe_srl.formats.document import Dropped, Malformed, optional_bool, optional_text, own_id, text
 from swe_srl.formats.task import issue_in, link, wrap_issue
 from swe_srl.formats.turns import UNREADABLE, Turns
@@ -88,21 +88,20 @@ def unwrap_observation(content: str) -> str:
 
 def _hear(turns: Turns, said: str) -> None:
     """One answer of the model: all its calls, one after another."""
-    start = XML_CALL.search(said)
-    if not start:
+    start = place = first_call(said)
+    if start is None:
         turns.talk(said)
         return
     calls: list[tuple[str | None, Action]] = []
-    position = start.start()
     try:
-        while XML_CALL.search(said, position):
-            action, length = read_call(said[position:])
+        while place is not None:
+            action, length = read_call(said[place:] if place else said)
             calls.append((None, Action(ALIASES.get(action.tool, action.tool), action.arguments)))
-            position += length
+            place = first_call(said, place + length)
     except FormatError:
         turns.drop(UNREADABLE)
         return
-    turns.act(said[: start.start()], calls)
+    turns.act(said[:start], calls)
 
 
 # ------------------------------------------------------------------------------------------- writing
