@@ -1,0 +1,245 @@
+"""OpenAI Responses items: the rollouts of NVIDIA NeMo Gym, whatever agent made them.
+
+`response.output` (or `trajectory.output`) is a flat list of `reasoning`, `message`, `function_call` and
+`function_call_output`; a call and its output have the same `call_id`. What the model wrote between two outputs is
+one answer: its thought, then its calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from swe_srl.formats.calls import action
+from swe_srl.formats.document import (
+    Dropped,
+    Malformed,
+    mapping,
+    mappings,
+    optional_bool,
+    optional_text,
+    own_id,
+    text,
+)
+from swe_srl.formats.mini_swe_agent import SUBMIT_COMMANDS
+from swe_srl.formats.task import issue_in, link, patch_in
+from swe_srl.formats.turns import REJECTED, UNREADABLE, Turns
+from swe_srl.tools import BASH
+from swe_srl.types import Action, Outcome, Provenance, TaskLink, Trajectory
+
+name = "responses"
+
+_ITEMS = ("reasoning", "message", "function_call", "function_call_output")
+
+# Claude Code's name of our tool. OpenCode and mini-swe-agent call it as we do.
+_OURS = {"Bash": BASH.name}
+# What Claude Code and OpenCode show a person about a command: no shell sees it.
+_SHOWN = "description"
+
+# Agents whose every command has a shell of its own; Terminus types into one terminal.
+_FRESH = ("mini-swe-agent", "mini_swe_agent", "opencode")
+
+# Terminus types all of an answer's keys, and then looks at the terminal once.
+_TYPED = ("bash_command", "mark_task_complete")
+
+# The agent's own word that a call did not run: mini-swe-agent's as text and as JSON, and Claude Code's.
+_NOT_RUN = ("<exception>action was not executed</exception>", "<tool_use_error>")
+_NOT_RUN_JSON = '"exception_info": "action was not executed"'
+
+
+def detect(document: object) -> bool:
+    """A rollout. One with an `expected_action` is another format: its answer is a policy's, not an expert's."""
+    if not isinstance(document, dict) or "expected_action" in document:
+        return False
+    output = _run(document).get("output")
+    if not isinstance(output, list):
+        return False
+    if not output:
+        return "responses_create_params" in document
+    return isinstance(output[0], dict) and output[0].get("type") in _ITEMS
+
+
+def read(document: Any, provenance: Provenance) -> Iterator[Trajectory | Dropped]:
+    row, run = mapping(document, "row"), _run(document)
+    asked = mapping(row.get("responses_create_params"), "responses_create_params")
+    items = mappings(run.get("output"), "output")
+    turns = Turns()
+    if unfinished := follow(turns, items):
+        turns.talk(unfinished)
+    kept, dropped = turns.close()
+    if not any(turn.action for turn in kept):
+        yield Dropped(provenance.line, "no action", f"{len(items)} items, no call with an output")
+        return
+    metadata = _part(asked, "metadata")
+    task = _task(row, metadata)
+    yield Trajectory(
+        id=own_id(task.task_id, provenance.file, provenance.line),
+        issue=issue_in(asked_for(asked) or text(metadata.get("problem_statement"), "metadata.problem_statement")),
+        turns=kept,
+        provenance=provenance,
+        task=task,
+        outcome=Outcome(_resolved(row), optional_text(run.get("status")), patch_in(row.get("model_patch"))),
+        shell="fresh" if any(word in _agent(row) for word in _FRESH) else "persistent",
+        dropped=dropped,
+    )
+
+
+def _run(document: dict[str, Any]) -> dict[str, Any]:
+    """Where the run is: under `response`, in results published by hand under `trajectory`."""
+    return _part(document, "response") or _part(document, "trajectory")
+
+
+def _part(row: dict[str, Any], key: str) -> dict[str, Any]:
+    """An object that is nice to have: {} where there is none."""
+    part = row.get(key)
+    return part if isinstance(part, dict) else {}
+
+
+# ------------------------------------------------------------------------------------------- turns
+
+
+def follow(turns: Turns, items: list[dict[str, Any]]) -> str:
+    """Feed a conversation's items to `turns`; returns what the model said after its last call. Raises Malformed."""
+    outputs = _outputs(items)
+    said: list[str] = []
+    calls: list[int] = []
+    for position, item in enumerate(items):
+        kind, role = item.get("type", "message"), item.get("role")
+        if kind == "function_call":
+            calls.append(position)
+            continue
+        if calls:  # anything else ends an answer's calls
+            _act(turns, said, [(items[call], outputs.get(call)) for call in calls])
+            said, calls = [], []
+        if kind == "reasoning":
+            said += [_words(item.get("summary"), "summary"), _words(item.get("content"), "content")]
+        elif kind == "message" and role == "assistant":
+            said.append(_words(item.get("content"), "content"))
+        elif kind == "message" and role == "user":
+            if any(said):
+                turns.talk(_joined(said))
+            said = []
+            turns.remark(_words(item.get("content"), "content"))
+    if calls:
+        _act(turns, said, [(items[call], outputs.get(call)) for call in calls])
+        said = []
+    return _joined(said)
+
+
+def _outputs(items: list[dict[str, Any]]) -> dict[int, str]:
+    """A call's position → its output: the next one after it that has its id."""
+    outputs: dict[int, str] = {}
+    ahead: dict[str, str] = {}
+    for position in range(len(items) - 1, -1, -1):
+        item = items[position]
+        id = item.get("call_id")
+        if not isinstance(id, str):
+            continue
+        if item.get("type") == "function_call_output":
+            ahead[id] = _words(item.get("output"), "output")
+        elif item.get("type") == "function_call" and id in ahead:
+            outputs[position] = ahead.pop(id)
+    return outputs
+
+
+def _act(turns: Turns, said: list[str], calls: list[tuple[dict[str, Any], str | None]]) -> None:
+    """One answer's calls, each with its output."""
+    if all(call.get("name") in _TYPED for call, _ in calls) and calls[0][1] is not None:
+        # The one output has the first call's id, and shows the terminal after the last.
+        calls = [*((call, "") for call, _ in calls[:-1]), (calls[-1][0], calls[0][1])]
+    ran: list[Action] = []
+    shown: list[str | None] = []
+    for call, output in calls:
+        try:
+            called = action_in(call)
+        except Malformed:
+            turns.drop(UNREADABLE)
+            continue
+        if not _refused(output):
+            ran.append(called)
+            shown.append(output)
+        elif called.tool == "submit":  # mini-swe-agent stops at it, and says so of it, too
+            ran.append(called)
+            shown.append(None)
+        else:
+            turns.drop(REJECTED)
+    if ran:
+        turns.act(_joined(said), [(str(number), called) for number, called in enumerate(ran)])
+    for number, output in enumerate(shown):
+        if output is not None:
+            turns.observe(output, str(number))
+
+
+def action_in(call: dict[str, Any]) -> Action:
+    """The action of a `function_call`, by our name where it is exactly one of our tools. Raises Malformed."""
+    called = action(call.get("name"), call.get("arguments"))
+    tool = _OURS.get(called.tool, called.tool)
+    if tool != BASH.name:
+        return called
+    if called.arguments.get("command", "").strip() in SUBMIT_COMMANDS:
+        return Action("submit")
+    return Action(tool, {key: value for key, value in called.arguments.items() if key != _SHOWN})
+
+
+def _refused(output: str | None) -> bool:
+    if output is None:
+        return False
+    return output.startswith(_NOT_RUN) or (output.startswith("{") and _NOT_RUN_JSON in output[-80:])
+
+
+def _words(content: object, where: str) -> str:
+    """Text, or the texts of parts: `input_text`, `output_text`, `summary_text`, `reasoning_text`."""
+    if isinstance(content, list):
+        return "\n".join(text(part.get("text"), where) for part in mappings(content, where) if "text" in part)
+    return text(content, where)
+
+
+def _joined(said: list[str]) -> str:
+    return "\n\n".join(words.strip() for words in said if words.strip())
+
+
+# -------------------------------------------------------------------------------------------- task
+
+
+def asked_for(asked: dict[str, Any]) -> str:
+    """What the user wanted: the first user message of the request, "" where it has none."""
+    messages = asked.get("input")
+    if isinstance(messages, str):
+        return messages
+    for message in mappings(messages, "input"):
+        if message.get("role") == "user":
+            return _words(message.get("content"), "input[].content")
+    return ""
+
+
+def _task(row: dict[str, Any], metadata: dict[str, Any]) -> TaskLink:
+    """`instance_dict` is the benchmark's row as JSON text."""
+    try:
+        instance = orjson.loads(optional_text(metadata.get("instance_dict")) or "{}")
+    except orjson.JSONDecodeError:
+        instance = {}
+    base_commit = instance.get("base_commit") if isinstance(instance, dict) else None
+    container = optional_text(_part(row, "instance_config").get("container"))
+    return link(
+        row.get("instance_id") or metadata.get("instance_id") or row.get("task_id"),
+        base_commit,
+        row.get("image") or (container and container.removeprefix("docker://")),
+    )
+
+
+def _agent(row: dict[str, Any]) -> str:
+    agent = _part(row, "agent_ref") or _part(row, "agent")
+    return optional_text(agent.get("name")) or ""
+
+
+def _resolved(row: dict[str, Any]) -> bool | None:
+    """The row's own word, else a reward of 1 or 0 that stands beside the hidden tests' counts (`f2p`)."""
+    if row.get("evaluation_completed") is False:
+        return None
+    verdict = _part(_part(row, "verifier_result"), "rewards")
+    reward = row.get("reward")
+    if "resolved" not in row and ("f2p" in row or "f2p" in verdict) and reward in (0, 1):
+        return bool(reward)
+    return optional_bool(row.get("resolved"))
