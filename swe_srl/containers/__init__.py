@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from swe_srl.containers.streams import BROKEN, Stream, is_parquet, is_tar, members, opened
+from swe_srl.containers.streams import BROKEN, BUFFER, Stream, is_parquet, is_tar, members, opened
 from swe_srl.containers.text import EMPTY, Row, rows
 from swe_srl.formats.document import Dropped
 
@@ -37,7 +37,7 @@ def entries(path: Path) -> Iterator[Entry]:
     """The file itself; of a tar archive each file in it, named "archive.tar/member"."""
     with ExitStack() as stack:
         try:
-            file = stack.enter_context(path.open("rb"))
+            file = stack.enter_context(path.open("rb", buffering=BUFFER))
             stream = opened(file, stack)
             archive = is_tar(stream)
         except BROKEN as error:

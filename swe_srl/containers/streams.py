@@ -19,16 +19,17 @@ BROKEN: tuple[type[Exception], ...] = (OSError, EOFError, zlib.error, zstandard.
 _GZIP, _ZSTD, _PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
 _TAR_MAGIC, _TAR_AT = b"ustar", 257
 _CHUNK = 1 << 16
+BUFFER = 1 << 18  # bytes; a run is hundreds of kilobytes in one line
 
 
 def opened(file: IO[bytes], stack: ExitStack) -> Stream:
     """The content of `file`, unpacked if it is packed. `stack` closes what is opened on the way."""
-    stream = file if isinstance(file, io.BufferedReader) else io.BufferedReader(_Filled(file), _CHUNK)
+    stream = file if isinstance(file, io.BufferedReader) else io.BufferedReader(_Filled(file), BUFFER)
     head = stream.peek(4)
     if head.startswith(_GZIP):
-        return io.BufferedReader(_Filled(stack.enter_context(gzip.open(stream, "rb"))), _CHUNK)
+        return io.BufferedReader(_Filled(stack.enter_context(gzip.open(stream, "rb"))), BUFFER)
     if head.startswith(_ZSTD):
-        return io.BufferedReader(_Filled(io.BufferedReader(_ZstdFrames(stream), _CHUNK)), _CHUNK)
+        return io.BufferedReader(_Filled(io.BufferedReader(_ZstdFrames(stream), _CHUNK)), BUFFER)
     return stream
 
 

@@ -34,7 +34,7 @@ name = "mini-swe-agent"
 
 _V1_FENCE, _V2_FENCE = "```bash", "```mswea_bash_command"
 _BLOCKS = {fence: re.compile(fence + r"\s*\n(.*?)\n```", re.DOTALL) for fence in (_V1_FENCE, _V2_FENCE)}
-_HEADS = {fence: re.compile(fence + r"\s*\n") for fence in _BLOCKS}
+_PROMPTS = 3  # messages among which a log of version 2 tells the model of its fence
 
 _SENTINEL = "echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"
 SUBMIT_COMMAND = f"{_SENTINEL} && git add -A && git diff --cached"
@@ -100,37 +100,39 @@ def read(document: Any, provenance: Provenance) -> Iterator[Trajectory | Dropped
 
 def read_turns(messages: list[dict[str, Any]]) -> tuple[tuple[Turn, ...], dict[str, int]]:
     """(turns, what was dropped by reason) of the agent's messages in order."""
-    spoken = [text(m.get("content"), "content") for m in messages if m["role"] == "assistant"]
-    fence = _V2_FENCE if any(_V2_FENCE in said for said in spoken) else _V1_FENCE
+    prompts = messages[:_PROMPTS]
+    fence = _V2_FENCE if any(_V2_FENCE in plain(message.get("content")) for message in prompts) else _V1_FENCE
     turns, begun = Turns(), False
     for message in messages:
-        role = message["role"]
+        role, content = message["role"], message.get("content")
+        said = content if isinstance(content, str) else text(content, "content")
         if role == "assistant":
             begun = True
-            _hear(turns, message, fence, last=message is messages[-1])
+            _hear(turns, message, said, fence, last=message is messages[-1])
         elif not begun:
             continue  # the prompts
         elif role == "exit":
             # The submitting command's output is the exit message; of an aborted run it is the exception.
             if mapping(message.get("extra"), "extra").get("exit_status") == "Submitted":
-                turns.observe(text(message.get("content"), "content"))
+                turns.observe(said)
         else:
-            turns.observe(text(message.get("content"), "content"), message.get("tool_call_id"))
+            turns.observe(said, message.get("tool_call_id"))
     return turns.close()
 
 
-def _hear(turns: Turns, message: dict[str, Any], fence: str, last: bool) -> None:
+def _hear(turns: Turns, message: dict[str, Any], said: str, fence: str, last: bool) -> None:
     """One answer of the model. Version 2 says in `extra.actions` what was run; its calls say it again.
 
     mini-coder's records end with an XML submit in place of the fenced one, and nothing after it.
     """
-    said = text(message.get("content"), "content")
-    actions = mappings(mapping(message.get("extra"), "extra").get("actions"), "extra.actions")
+    extra, tool_calls = message.get("extra"), message.get("tool_calls")
+    actions = extra.get("actions") if isinstance(extra, dict) else None
     try:
         if actions:
-            turns.act(_thought(said, [] if message.get("tool_calls") else _blocks(said, fence)), map(_ran, actions))
-        elif message.get("tool_calls"):
-            found = [action_of(call) for call in mappings(message["tool_calls"], "tool_calls")]
+            ran = [_ran(action) for action in mappings(actions, "extra.actions")]
+            turns.act(_thought(said, [] if tool_calls else _blocks(said, fence)), ran)
+        elif tool_calls:
+            found = [action_of(call) for call in mappings(tool_calls, "tool_calls")]
             turns.act(_thought(said), [(id, _named(action)) for id, action in found])
         elif len(blocks := _blocks(said, fence)) == 1:
             turns.act(_thought(said, blocks), [(None, _bash(blocks[0][2]))])
@@ -150,11 +152,11 @@ def _blocks(said: str, fence: str) -> list[tuple[int, int, str]]:
     blocks: list[tuple[int, int, str]] = []
     start = said.find(fence)
     while start >= 0:
-        head = _HEADS[fence].match(said, start)
-        end = said.find("\n```", head.end()) if head else -1
-        if head is None or end < 0:
+        body = start + len(fence) + 1
+        end = said.find("\n```", body) if said[body - 1 : body] == "\n" and not said[body : body + 1].isspace() else -1
+        if end < 0:
             return blocks + [(*m.span(), m[1]) for m in _BLOCKS[fence].finditer(said, start)]
-        blocks.append((start, end + 4, said[head.end() : end]))
+        blocks.append((start, end + 4, said[body:end]))
         start = said.find(fence, end + 4)
     return blocks
 

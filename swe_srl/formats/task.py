@@ -7,17 +7,18 @@ import re
 from swe_srl.formats.document import optional_text
 from swe_srl.types import TaskLink
 
-# How the known agents wrap the issue in their first prompt. The first pattern that is found counts; a prompt
-# with none of them is the issue itself.
+# How the known agents wrap the issue in their first prompt: what comes before it, and what after. The first pair
+# that is found counts; a prompt with none of them is the issue itself.
 _ISSUES = tuple(
-    re.compile(pattern, re.DOTALL)
-    for pattern in (
+    (re.compile(before), after)
+    for before, after in (
         # mini-swe-agent, SWE-smith, OpenHands. The first tag that stands on a line of its own opens it: the
         # instructions after it mention the tag again.
-        r"<pr_description>\n(?:Consider the following PR description:\n)?(.*?)\n</pr_description>",
-        r"\nISSUE:\n(.*?)\n\n?INSTRUCTIONS:\n",  # SWE-agent
-        r"^Please solve this issue: (.*?)\n\nYou can execute bash commands",  # mini-swe-agent, local runs
-        r"CTF challenge\. (.*?)\n\n?INSTRUCTIONS:\n",  # SWE-agent on capture the flag
+        (r"<pr_description>\n(?:Consider the following PR description:\n)?", "\n</pr_description>"),
+        (r"<issue_description>\n", "\n</issue_description>"),  # OpenHands since 2025
+        (r"\nISSUE:\n", "\nINSTRUCTIONS:\n"),  # SWE-agent
+        (r"^Please solve this issue: ", "\n\nYou can execute bash commands"),  # mini-swe-agent, local runs
+        (r"CTF challenge\. ", "\nINSTRUCTIONS:\n"),  # SWE-agent on capture the flag
     )
 )
 
@@ -31,9 +32,9 @@ _RUN_NUMBER = re.compile(r"(.+__.+-\d+)_\d+")
 
 def issue_in(prompt: str) -> str:
     """The issue's text without the instructions around it."""
-    for pattern in _ISSUES:
-        if found := pattern.search(prompt):
-            return found[1].strip()
+    for before, after in _ISSUES:
+        if (begin := before.search(prompt)) and (end := prompt.find(after, begin.end())) >= 0:
+            return prompt[begin.end() : end].strip()
     return prompt.strip()
 
 

@@ -40,47 +40,62 @@ class Turns:
 
     def act(self, thought: str, calls: Iterable[tuple[str | None, Action]]) -> None:
         """An answer of the model with its calls as (id, action); the thought goes with the first."""
-        self._next([_Open("" if i else thought.strip(), action, id) for i, (id, action) in enumerate(calls)])
+        answer: list[_Open] = []
+        said = thought.strip()
+        for id, action in calls:
+            answer.append(_Open(said, action, id))
+            said = ""
+        self._turns += answer
+        self._latest = answer
+        self._waiting = self._waiting + answer if self._unique_ids else answer.copy()
 
     def talk(self, thought: str) -> None:
         """An answer of the model without a call."""
-        self._next([_Open(thought.strip(), None, None)])
+        self._silent([_Open(thought.strip(), None, None)])
 
     def drop(self, reason: str) -> None:
         """An answer that executed nothing: it is counted, and so is not what the environment said to it."""
-        self._next([])
+        self._silent([])
         self._dropped[reason] += 1
 
-    def _next(self, answer: list[_Open]) -> None:
+    def _silent(self, answer: list[_Open]) -> None:
+        """An answer that calls nothing."""
         self._turns += answer
         self._latest = answer
-        calls = [turn for turn in answer if turn.action]
-        self._waiting = self._waiting + calls if self._unique_ids else calls
+        if not self._unique_ids:
+            self._waiting = []
 
     def observe(self, text: str, call_id: str | None = None) -> bool:
         """The environment's answer to the call with this id, else to the oldest that waits.
 
         False if no call waits for it.
         """
-        named = [turn for turn in self._waiting if call_id is not None and turn.call_id == call_id]
-        unnamed = [turn for turn in self._waiting if call_id is None or turn.call_id is None]
-        for turn in [*named, *unnamed][:1]:
-            turn.observation = text
-            self._waiting.remove(turn)
-            return True
-        return False
+        asked = None
+        for turn in self._waiting:
+            if call_id is not None and turn.call_id == call_id:
+                asked = turn
+                break
+            if asked is None and (call_id is None or turn.call_id is None):
+                asked = turn
+        if asked is None:
+            return False
+        asked.observation = text
+        self._waiting.remove(asked)
+        return True
 
     def remark(self, text: str) -> None:
-        """What a user said unasked: it stands after the latest turn's observation."""
+        """What a user said unasked: it stands after the latest turn's observation, and is no call's answer."""
         for turn in self._latest[-1:]:
+            if turn.action is not None and turn.observation is None:
+                continue
             turn.observation = text if turn.observation is None else f"{turn.observation}\n\n{text}"
 
     def close(self) -> tuple[tuple[Turn, ...], dict[str, int]]:
         """(turns, what was dropped by reason). A call without an answer is kept only if it is a last submit."""
         kept: list[Turn] = []
+        last = self._turns[-1] if self._turns else None
         for turn in self._turns:
-            last_submit = turn is self._turns[-1] and turn.action is not None and turn.action.tool == "submit"
-            if turn.action is not None and turn.observation is None and not last_submit:
+            if turn.observation is None and turn.action and not (turn is last and turn.action.tool == "submit"):
                 self._dropped[UNANSWERED] += 1
             else:
                 kept.append(Turn(turn.thought, turn.action, turn.observation))
