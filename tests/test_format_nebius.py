@@ -75,7 +75,7 @@ def test_the_thought_is_all_but_the_block() -> None:
     trajectory = read(row("Look.\n```\nls\n```\nThen edit.", "a\n(Open file: n/a)\nbash-$"))
     assert isinstance(trajectory, Trajectory)
     (turn,) = trajectory.turns
-    assert (turn.thought, turn.observation) == ("Look.\n\nThen edit.", "a\n(Open file: n/a)\nbash-$")
+    assert (turn.thought, turn.observation) == ("Look.\nThen edit.", "a\n(Open file: n/a)\nbash-$")
 
 
 def test_an_answer_without_a_block_executed_nothing() -> None:

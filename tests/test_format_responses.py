@@ -178,6 +178,25 @@ def test_commands_that_were_not_executed() -> None:
     assert run(call("1"), output("1", late)).turns[0].observation == late
 
 
+def test_only_one_output_of_typed_commands_is_of_them_all() -> None:
+    def keys(id: str) -> dict[str, Any]:
+        return call(id, "bash_command", '{"keystrokes": "ls\\n"}')
+
+    shown = [turn.observation for turn in run(keys("1"), keys("2"), output("1", "a"), output("2", "b")).turns]
+    assert shown == ["a", "b"]
+    joint = run(keys("1"), keys("2"), output("1", "a b"))
+    assert [turn.observation for turn in joint.turns] == ["", "a b"]
+    late = run(keys("1"), keys("2"), output("2", "b"))
+    assert [turn.observation for turn in late.turns] == ["b"]
+    assert late.dropped == {UNANSWERED: 1}
+
+
+def test_the_thought_goes_with_the_first_call_that_ran() -> None:
+    trajectory = run(message("I list."), call("1"), call("2"), output("2"))
+    assert trajectory.turns == (Turn("I list.", LS, "a b"),)
+    assert trajectory.dropped == {UNANSWERED: 1}
+
+
 def test_a_call_that_cannot_be_read() -> None:
     trajectory = run(call("1", arguments="{"), output("1"), call("2"), output("2"))
     assert trajectory.dropped == {UNREADABLE: 1}
@@ -188,8 +207,18 @@ def test_tools_of_other_names() -> None:
     shown = '{"command": "ls", "description": "List files"}'
     for name in ("bash", "Bash", "execute_bash"):
         assert run(call("1", name, shown), output("1")).turns[0].action == LS
-    late = run(call("1", arguments='{"command": "ls", "timeout": 5}'), output("1")).turns[0].action
-    assert late == Action("bash", {"command": "ls", "timeout": "5"})  # no target: our bash has no such parameter
+    quiet = '{"command": "ls", "timeout": 5, "security_risk": "LOW", "is_input": "false"}'
+    assert run(call("1", "execute_bash", quiet), output("1")).turns[0].action == LS
+    keys = '{"command": "y", "is_input": "true", "security_risk": "LOW"}'
+    given = {"command": "y", "is_input": "true", "security_risk": "LOW"}
+    assert run(call("1", "execute_bash", keys), output("1")).turns[0].action == Action("execute_bash", given)
+    elsewhere = run(call("1", arguments='{"command": "ls", "workdir": "/x"}'), output("1")).turns[0].action
+    assert elsewhere == Action("bash", {"command": "ls", "workdir": "/x"})  # no target: our bash has no such parameter
+    edit = '{"command": "view", "path": "/x", "security_risk": "LOW"}'
+    ours = Action("str_replace_editor", {"command": "view", "path": "/x"})
+    assert run(call("1", "str_replace_editor", edit), output("1")).turns[0].action == ours
+    done = '{"message": "Done.", "task_completed": "true"}'
+    assert run(call("1"), output("1"), call("2", "finish", done)).turns[-1].action == Action("submit")
 
 
 def test_the_outcome_is_the_logs_own_word() -> None:

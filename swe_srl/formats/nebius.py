@@ -19,7 +19,7 @@ from swe_srl.types import Outcome, Provenance, Trajectory
 
 name = "nebius"
 
-_FENCE = re.compile(r"^```(\S*)[^\S\n]*$", re.MULTILINE)
+_FENCE = re.compile(r"\n```(\S*)[^\S\n]*(?=\n|\Z)")  # begins with plain text, which is sought fast
 
 
 def detect(document: object) -> bool:
@@ -62,6 +62,7 @@ def read(document: Any, provenance: Provenance) -> Iterator[Trajectory | Dropped
 
 def _hear(turns: Turns, said: str) -> None:
     """One answer of the model. Without a block SWE-agent ran nothing: it asked again, or gave up."""
+    said = f"\n{said}"
     if found := _block(said):
         start, end = found
         say(turns, said[: start.start()] + said[end.end() :], said[start.end() : end.start()])
@@ -76,7 +77,7 @@ def _block(said: str) -> tuple[re.Match[str], re.Match[str]] | None:
     """
     opened: list[re.Match[str]] = []
     last = None
-    for fence in _FENCE.finditer(said) if "```" in said else ():
+    for fence in _FENCE.finditer(said):
         if opened and not fence[1]:
             start = opened.pop()
             last = last if opened else (start, fence)

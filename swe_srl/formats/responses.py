@@ -25,8 +25,8 @@ from swe_srl.formats.document import (
 )
 from swe_srl.formats.mini_swe_agent import SUBMIT_COMMANDS
 from swe_srl.formats.task import issue_in, link, patch_in
-from swe_srl.formats.turns import REJECTED, UNREADABLE, Turns
-from swe_srl.tools import BASH
+from swe_srl.formats.turns import REJECTED, UNANSWERED, UNREADABLE, Turns
+from swe_srl.tools import BASH, SUBMIT, TOOLS
 from swe_srl.types import Action, Outcome, Provenance, TaskLink, Trajectory
 
 name = "responses"
@@ -35,8 +35,8 @@ _ITEMS = ("reasoning", "message", "function_call", "function_call_output")
 
 # Claude Code's name of our tool. OpenCode and mini-swe-agent call it as we do.
 _OURS = {"Bash": BASH.name}
-# What Claude Code and OpenCode show a person about a command: no shell sees it.
-_SHOWN = "description"
+# Words for people, and how long to wait: what runs is the same without them.
+_LEFT_OUT = frozenset({"description", "timeout", "security_risk", "message", "task_completed"})
 
 # Agents whose every command has a shell of its own; Terminus types into one terminal.
 _FRESH = ("mini-swe-agent", "mini_swe_agent", "opencode")
@@ -47,6 +47,8 @@ _TYPED = ("bash_command", "mark_task_complete")
 # The agent's own word that a call did not run: mini-swe-agent's as text and as JSON, and Claude Code's.
 _NOT_RUN = ("<exception>action was not executed</exception>", "<tool_use_error>")
 _NOT_RUN_JSON = '"exception_info": "action was not executed"'
+
+_Calls = list[tuple[dict[str, Any], str | None]]  # each with its output
 
 
 def detect(document: object) -> bool:
@@ -106,7 +108,7 @@ def follow(turns: Turns, items: list[dict[str, Any]]) -> str:
     said: list[str] = []
     calls: list[int] = []
     for position, item in enumerate(items):
-        kind, role = item.get("type", "message"), item.get("role")
+        kind = item.get("type", "message")
         if kind == "function_call":
             calls.append(position)
             continue
@@ -115,9 +117,9 @@ def follow(turns: Turns, items: list[dict[str, Any]]) -> str:
             said, calls = [], []
         if kind == "reasoning":
             said += [_words(item.get("summary"), "summary"), _words(item.get("content"), "content")]
-        elif kind == "message" and role == "assistant":
+        elif kind == "message" and item.get("role") == "assistant":
             said.append(_words(item.get("content"), "content"))
-        elif kind == "message" and role == "user":
+        elif kind == "message" and item.get("role") == "user":
             if any(said):
                 turns.talk(_joined(said))
             said = []
@@ -131,66 +133,80 @@ def follow(turns: Turns, items: list[dict[str, Any]]) -> str:
 def _outputs(items: list[dict[str, Any]]) -> dict[int, str]:
     """A call's position → its output: the next one after it that has its id."""
     outputs: dict[int, str] = {}
-    ahead: dict[str, str] = {}
+    ahead: dict[str, object] = {}
     for position in range(len(items) - 1, -1, -1):
         item = items[position]
         id = item.get("call_id")
         if not isinstance(id, str):
             continue
         if item.get("type") == "function_call_output":
-            ahead[id] = _words(item.get("output"), "output")
-        elif item.get("type") == "function_call" and id in ahead:
-            outputs[position] = ahead.pop(id)
+            ahead[id] = item.get("output")
+        elif id in ahead:
+            outputs[position] = _words(ahead.pop(id), "output")
     return outputs
 
 
-def _act(turns: Turns, said: list[str], calls: list[tuple[dict[str, Any], str | None]]) -> None:
+def _act(turns: Turns, said: list[str], calls: _Calls) -> None:
     """One answer's calls, each with its output."""
-    if all(call.get("name") in _TYPED for call, _ in calls) and calls[0][1] is not None:
-        # The one output has the first call's id, and shows the terminal after the last.
-        calls = [*((call, "") for call, _ in calls[:-1]), (calls[-1][0], calls[0][1])]
-    ran: list[Action] = []
-    shown: list[str | None] = []
-    for call, output in calls:
+    thought = _joined(said)
+    for call, output in _typed_together(calls) or calls:
         try:
             called = action_in(call)
         except Malformed:
             turns.drop(UNREADABLE)
             continue
-        if not _refused(output):
-            ran.append(called)
-            shown.append(output)
-        elif called.tool == "submit":  # mini-swe-agent stops at it, and says so of it, too
-            ran.append(called)
-            shown.append(None)
-        else:
-            turns.drop(REJECTED)
-    if ran:
-        turns.act(_joined(said), [(str(number), called) for number, called in enumerate(ran)])
-    for number, output in enumerate(shown):
-        if output is not None:
-            turns.observe(output, str(number))
+        shown = None if output is None or _refused(output) else output
+        if shown is None and called.tool != SUBMIT.name:
+            turns.drop(UNANSWERED if output is None else REJECTED)
+            continue
+        turns.act(thought, [(None, called)])
+        thought = ""
+        if shown is not None:  # of its submit mini-swe-agent says, too, that it was not executed
+            turns.observe(shown)
+
+
+def _typed_together(calls: _Calls) -> _Calls | None:
+    """The calls of one answer of Terminus, where one output is of them all; None if they are none.
+
+    It has the first call's id, and shows the terminal after the last.
+    """
+    (_, shown), *others = calls
+    joint = shown is not None and others and all(output is None for _, output in others)
+    if not joint or not all(call.get("name") in _TYPED for call, _ in calls):
+        return None
+    return [*((call, "") for call, _ in calls[:-1]), (calls[-1][0], shown)]
 
 
 def action_in(call: dict[str, Any]) -> Action:
-    """The action of a `function_call`, by our name where it is exactly one of our tools. Raises Malformed."""
+    """The action of a `function_call`, by our name where it is exactly one of our tools. Raises Malformed.
+
+    A flag that is off says nothing; what else our tool does not know leaves the call as it was.
+    """
     called = action(call.get("name"), call.get("arguments"))
-    tool = _OURS.get(called.tool, called.tool)
-    if tool != BASH.name:
+    tool = TOOLS.get(_OURS.get(called.tool, called.tool))
+    if tool is None:
         return called
-    if called.arguments.get("command", "").strip() in SUBMIT_COMMANDS:
-        return Action("submit")
-    return Action(tool, {key: value for key, value in called.arguments.items() if key != _SHOWN})
+    command = called.arguments.get("command", "")
+    if tool is BASH and "FINAL_OUTPUT" in command and command.strip() in SUBMIT_COMMANDS:
+        return Action(SUBMIT.name)
+    names = tool.names
+    given = {
+        key: value
+        for key, value in called.arguments.items()
+        if key in names or not (key in _LEFT_OUT or value.lower() == "false")
+    }
+    exact = given.keys() <= set(names)
+    return Action(tool.name, given) if exact else Action(str(call.get("name")), called.arguments)
 
 
-def _refused(output: str | None) -> bool:
-    if output is None:
-        return False
+def _refused(output: str) -> bool:
     return output.startswith(_NOT_RUN) or (output.startswith("{") and _NOT_RUN_JSON in output[-80:])
 
 
 def _words(content: object, where: str) -> str:
     """Text, or the texts of parts: `input_text`, `output_text`, `summary_text`, `reasoning_text`."""
+    if isinstance(content, str):
+        return content
     if isinstance(content, list):
         return "\n".join(text(part.get("text"), where) for part in mappings(content, where) if "text" in part)
     return text(content, where)
