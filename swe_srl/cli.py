@@ -30,6 +30,7 @@ Overrides = Annotated[list[str] | None, typer.Argument(metavar="[a.b=c]...", hel
 def ingest(
     paths: Annotated[list[Path], typer.Argument(help="Log files, or folders of them.")],
     out: Annotated[Path, typer.Option(help="Folder of the store.")],
+    redact: Annotated[bool, typer.Option("--redact", help="Replace home folders, e-mail addresses and keys.")] = False,
     json: Json = False,
 ) -> None:
     """Read logs of other agents into one store, and account for every file."""
@@ -40,8 +41,12 @@ def ingest(
     from swe_srl.progress import bar
 
     with bar("ingest", 1000) as tick:
-        report = read(paths, out, lambda done, total, path: tick(1000 * done // total, path[-40:]))
+        report = read(
+            paths, out, lambda done, total, path: tick(999 * done // max(total, 1), path[-40:]), redacted=redact
+        )
         tick(1000, "")
+    if report.secrets:
+        print(f"swe-srl: {report.secrets}", file=sys.stderr)
     headline = (
         f"{report.trajectories} trajectories, {report.steps} steps from {len(report.logs) - report.empty} files, "
         f"in {out}; {report.empty} files gave none"
@@ -49,11 +54,33 @@ def ingest(
     show(report.as_json(), Group(table(report), headline), json)
 
 
+@app.command(epilog="Example: swe-srl export data/mine --format openai --out data/messages")
+def export(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A store, or raw logs.")],
+    format: Annotated[str, typer.Option(help="mini-swe-agent, openai or atif.")],
+    out: Annotated[Path, typer.Option(help="Folder of the files; an earlier export there is replaced.")],
+    json: Json = False,
+) -> None:
+    """Write trajectories as files that other projects' viewers and trainers open."""
+    from rich.console import Group
+
+    from swe_srl.export import export as write
+    from swe_srl.export import table
+    from swe_srl.progress import bar
+
+    with bar("export", 1000) as tick:
+        report = write(data, format, out, lambda done, total: tick(1000 * done // total, f"{done} of {total}"))
+    headline = f"{report.written} of {report.trajectories} trajectories written to {out} as {report.format}"
+    show(report.as_json(), Group(*table(report), headline), json)
+
+
 @app.command(epilog="Example: swe-srl inspect trajectories --trajectory spans__3~0 --step 2")
 def inspect(
     data: Annotated[Path, typer.Argument(metavar="DATA|RUN", help="A store, raw logs, or a run directory.")],
     trajectory: Annotated[str | None, typer.Option(help="Show one trajectory.")] = None,
     step: Annotated[int | None, typer.Option(help="Show one step of it; of a run: one update's groups.")] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="Lengths in its tokens, too: a folder or a hub name.")] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Folder for overview.png.")] = None,
     json: Json = False,
 ) -> None:
     """Look at data, at one step as the policy sees it, or at the groups of an update."""
@@ -61,17 +88,37 @@ def inspect(
     from swe_srl.errors import UserError
     from swe_srl.ingest import open_data
 
-    if inspection.is_run(data):
+    run = inspection.is_run(data)
+    if run and trajectory is not None:
+        raise UserError(f"--trajectory is of data, and {data} is a run: give --step N for the groups of an update")
+    if (run or trajectory is not None) and (tokenizer is not None or pictures is not None):
+        raise UserError("--tokenizer and --pictures are of data as a whole: leave them out here")
+    if run:
         show(*inspection.run_groups(data, step), json)
-        return
-    trajectories = open_data(data)
-    if trajectory is None:
-        if step is not None:
-            raise UserError("--step needs --trajectory: a step is one of a trajectory's")
-        show(*inspection.overview(trajectories), json)
-        return
-    found = inspection.find(trajectories, trajectory)
-    show(*(inspection.one_trajectory(found) if step is None else inspection.one_step(trajectories, found, step)), json)
+    elif trajectory is not None:
+        trajectories = open_data(data)
+        found = inspection.find(trajectories, trajectory)
+        one = inspection.one_trajectory(found) if step is None else inspection.one_step(trajectories, found, step)
+        show(*one, json)
+    elif step is not None:
+        raise UserError("--step needs --trajectory: a step is one of a trajectory's")
+    else:
+        _overview(data, tokenizer, pictures, json)
+
+
+def _overview(data: Path, tokenizer: str | None, pictures: Path | None, json: bool) -> None:
+    from swe_srl.ingest import open_data
+    from swe_srl.overview import overview
+    from swe_srl.overview.table import table
+
+    if tokenizer is not None:
+        quieten()
+    found = overview(open_data(data), tokenizer)
+    if pictures is not None:
+        from swe_srl.overview.picture import draw
+
+        found = found.with_pictures([str(draw(found, pictures))])
+    show(found.as_json(), table(found), json)
 
 
 @app.command(epilog="Example: swe-srl score --expert expert.txt --proposed answer.txt")
