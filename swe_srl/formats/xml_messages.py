@@ -30,12 +30,14 @@ _SYSTEM = "You are a helpful assistant that can interact with a computer to solv
 # What SWE-agent says in place of an empty observation, and how it marks one that it has cut.
 _EMPTY = "Your command ran successfully and did not produce any output."
 _MARKS = ("OBSERVATION:\n", "Observation: ")
+# How OpenHands begins a tool's answer, with the tool's name.
+OPENHANDS_RESULT = "EXECUTION RESULT of ["
 
 
 def detect(document: object) -> bool:
     """OpenHands' text messages have the same calls, but another environment: they are not this format."""
     return style_of(document) == "xml" and not any(
-        plain(m.get("content")).startswith("EXECUTION RESULT of [") for m in messages_of(document) or []
+        plain(m.get("content")).startswith(OPENHANDS_RESULT) for m in messages_of(document) or []
     )
 
 
@@ -88,20 +90,26 @@ def unwrap_observation(content: str) -> str:
 
 def _hear(turns: Turns, said: str) -> None:
     """One answer of the model: all its calls, one after another."""
-    start = place = first_call(said)
-    if start is None:
-        turns.talk(said)
-        return
-    calls: list[tuple[str | None, Action]] = []
     try:
-        while place is not None:
-            action, length = read_call(said[place:] if place else said)
-            calls.append((None, Action(ALIASES.get(action.tool, action.tool), action.arguments)))
-            place = first_call(said, place + length)
+        thought, calls = calls_in(said)
     except FormatError:
         turns.drop(UNREADABLE)
         return
-    turns.act(said[:start], calls)
+    if calls:
+        turns.act(thought, [(None, Action(ALIASES.get(call.tool, call.tool), call.arguments)) for call in calls])
+    else:
+        turns.talk(thought)
+
+
+def calls_in(said: str) -> tuple[str, list[Action]]:
+    """(what stands before the calls, the calls under the log's own names) of an answer. Raises FormatError."""
+    start = place = first_call(said)
+    calls: list[Action] = []
+    while place is not None:
+        call, length = read_call(said[place:] if place else said)
+        calls.append(call)
+        place = first_call(said, place + length)
+    return said[:start], calls
 
 
 # ------------------------------------------------------------------------------------------- writing
