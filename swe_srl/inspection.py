@@ -1,4 +1,4 @@
-"""What `swe-srl inspect` shows: data as a whole, one step as the policy sees it, or one update's groups of a run."""
+"""What `swe-srl inspect` shows of one trajectory, one step as the policy sees it, or one update's groups of a run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from swe_srl.steps import StepFilter, kind, step_set
 from swe_srl.types import Step, Trajectory
 
 # Data has no tokenizer: only a config says how much of a text its prompts hold.
-SHOWN = 8  # ids of trajectories that an overview names
 WHOLE = "texts are whole, where a config cuts them to its budgets"
 View = tuple[dict[str, Any], RenderableType]  # the same for a program and for a person
 
@@ -34,47 +33,6 @@ def is_run(path: Path) -> bool:
 
 
 # ------------------------------------------------------------------------------------------------ data
-
-
-def overview(trajectories: Sequence[Trajectory]) -> View:
-    """Formats, outcomes, kinds of step, and what share of the actions our tools can express."""
-    formats: Counter[str] = Counter()
-    outcomes: Counter[str] = Counter()
-    kinds: Counter[str] = Counter()
-    foreign: Counter[str] = Counter()
-    repositories: Counter[str] = Counter()
-    dropped: Counter[str] = Counter()
-    for trajectory in trajectories:
-        formats[trajectory.provenance.format] += 1
-        resolved = trajectory.outcome.resolved
-        outcomes["unknown" if resolved is None else "resolved" if resolved else "not resolved"] += 1
-        repositories[trajectory.task.repository or "unknown"] += 1
-        dropped.update(trajectory.dropped)
-        for turn in trajectory.acted:
-            assert turn.action is not None
-            (kinds if is_target(turn.action) else foreign)[kind(turn.action)] += 1
-    steps = kinds.total() + foreign.total()
-    found: dict[str, Any] = {
-        "trajectories": len(trajectories),
-        "steps": steps,
-        "targets": kinds.total(),
-        "ids": [trajectory.id for trajectory in trajectories[:SHOWN]],
-        "formats": dict(formats),
-        "outcomes": dict(outcomes),
-        "repositories": dict(repositories.most_common()),
-        "kinds": dict(kinds.most_common()),
-        "no_tool_of_ours": dict(foreign.most_common()),
-        "dropped": dict(dropped),
-    }
-    table = Table(title=f"{len(trajectories)} trajectories, {steps} steps, {kinds.total()} of them with our tools")
-    table.add_column("what")
-    table.add_column("counts", overflow="fold")
-    table.add_row("ids", escape(", ".join(found["ids"])) + (", …" if len(trajectories) > SHOWN else ""))
-    for name in ("formats", "outcomes", "repositories", "kinds", "no_tool_of_ours", "dropped"):
-        counts = Counter(found[name])
-        more = f", and {len(counts) - 12} more" if len(counts) > 12 else ""
-        table.add_row(name, ", ".join(f"{escape(str(k))} {n}" for k, n in counts.most_common(12)) + more)
-    return found, table
 
 
 def one_trajectory(trajectory: Trajectory) -> View:
