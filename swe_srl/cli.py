@@ -48,8 +48,8 @@ def ingest(
     if report.secrets:
         print(f"swe-srl: {report.secrets}", file=sys.stderr)
     headline = (
-        f"{report.trajectories} trajectories, {report.steps} steps from {len(report.logs) - report.empty} files, "
-        f"in {out}; {report.empty} files gave none"
+        f"{report.trajectories} trajectories, {report.steps} steps in {out}; "
+        f"{report.empty} of {len(report.logs)} files gave none"
     )
     show(report.as_json(), Group(table(report), headline), json)
 

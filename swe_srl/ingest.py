@@ -16,6 +16,7 @@ from swe_srl.errors import DataError
 from swe_srl.formats import FORMATS, Dropped
 from swe_srl.ingest_report import LogReport, Report
 from swe_srl.logs import Log, contents, files_under, logs, size
+from swe_srl.redact import redact
 from swe_srl.store import Store, is_store, write_store
 from swe_srl.types import Trajectory
 
@@ -63,14 +64,16 @@ def open_data(path: str | Path) -> Sequence[Trajectory]:
 
 def _read(files: Sequence[Path], report: Report, progress: Progress | None) -> Iterator[Trajectory]:
     """All trajectories in the files; the report is whole at their end. DataError there if there was none."""
-    seen: set[bytes] = set()
+    seen: dict[bytes, str] = {}
     total = sum(map(size, files))
     for log in logs(files):
         report.logs.append(LogReport(log.path))
         for trajectory in _read_log(log, report.logs[-1], seen):
             if progress:
                 progress(log.read(), total, log.path)
-            yield trajectory
+            clean, found = redact(trajectory)
+            report.sensitive += found
+            yield clean if report.redacted else trajectory
     if report.trajectories == 0:
         drops = [drop for log in report.logs for drop in log.dropped]
         seen_reasons = Counter(drop.reason for drop in drops).most_common(4)
@@ -83,7 +86,7 @@ def _read(files: Sequence[Path], report: Report, progress: Progress | None) -> I
         )
 
 
-def _read_log(log: Log, report: LogReport, seen: set[bytes]) -> Iterator[Trajectory]:
+def _read_log(log: Log, report: LogReport, seen: dict[bytes, str]) -> Iterator[Trajectory]:
     verdicts = _verdicts(Path(log.path))
     for line, name, item in contents(log):
         if name is not None and name not in report.formats:
@@ -91,9 +94,9 @@ def _read_log(log: Log, report: LogReport, seen: set[bytes]) -> Iterator[Traject
         if isinstance(item, Dropped):
             report.drop(item)
         elif (digest := _digest(item)) in seen:
-            report.drop(Dropped(line, DUPLICATE, item.id))
+            report.drop(Dropped(line, DUPLICATE, f"{item.id}, as in {seen[digest]}"))
         else:
-            seen.add(digest)
+            seen[digest] = f"{log.path}:{line}"
             report.trajectories += 1
             report.steps += len(item.acted)
             for reason, count in item.dropped.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -75,6 +76,20 @@ class Report:
         return sum(len(log.dropped) for log in self.logs)
 
     @property
+    def secrets(self) -> str | None:
+        """What is to be said of home folders, addresses and keys; None if there were none."""
+        if not self.sensitive:
+            return None
+        counts = ", ".join(
+            f"{count} {kind}{'es' if kind.endswith('s') else 's'}" for kind, count in self.sensitive.items()
+        )
+        if self.redacted:
+            return f"replaced: {counts}"
+        return (
+            f"WARNING: the store holds {counts}. Before you share it or what is trained on it: --redact replaces them"
+        )
+
+    @property
     def empty(self) -> int:
         """Logs that gave no trajectory."""
         return sum(not log.trajectories for log in self.logs)
@@ -105,7 +120,8 @@ class Report:
 
 def table(report: Report) -> Table:
     """The report for a terminal: a row a log, what was dropped grouped by reason; then the sums."""
-    grid = Table()
+    root = _root([log.path for log in report.logs])
+    grid = Table(title=escape(f"what is in {root}") if root else None)
     grid.add_column("file", overflow="fold")
     grid.add_column("format")
     for name in ("trajectories", "steps"):
@@ -113,7 +129,13 @@ def table(report: Report) -> Table:
     grid.add_column("dropped", overflow="fold")
     worth = report.logs if len(report.logs) <= _ROWS else [log for log in report.logs if log.dropped]
     for log in worth[:_ROWS]:
-        grid.add_row(escape(log.path), log.format, str(log.trajectories), str(log.steps), _drops(log.dropped))
+        grid.add_row(
+            escape(os.path.relpath(log.path, root or None)),
+            log.format,
+            str(log.trajectories),
+            str(log.steps),
+            _drops(log.dropped),
+        )
     if hidden := len(report.logs) - len(worth[:_ROWS]):
         grid.add_row(f"… and {hidden} more; --json lists each", "", "", "", "")
     grid.add_section()
@@ -122,6 +144,14 @@ def table(report: Report) -> Table:
     grid.add_section()
     _sum(grid, "in all", report.logs)
     return grid
+
+
+def _root(paths: Sequence[str]) -> str:
+    """The folder that all are in; "" where some are given from the root on and some are not."""
+    try:
+        return os.path.commonpath([os.path.dirname(path) for path in paths])
+    except ValueError:
+        return ""
 
 
 def _sum(grid: Table, name: str, logs: Sequence[LogReport]) -> None:

@@ -77,7 +77,7 @@ def _folder(name: str) -> str | None:
 def _of_folder(folder: str, group: Iterable[Entry]) -> Iterator[Log]:
     """The numbered files of a folder: the events among them are one log, in the order of their numbers."""
     events: list[tuple[int, object]] = []
-    read: Callable[[], int] = int
+    read = 0
     for entry in group:
         first = next(entry.documents)  # there is always one, if only a reason why there is none
         if isinstance(first[1], Dropped) or not is_part(first[1]):
@@ -86,10 +86,10 @@ def _of_folder(folder: str, group: Iterable[Entry]) -> Iterator[Log]:
             found = _NUMBERED.fullmatch(entry.name)
             assert found is not None
             events.append((int(found["number"]), first[1]))
-            read = entry.read
+            read = entry.read()
     if events:
         events.sort(key=lambda event: event[0])
-        yield Log(folder, iter([(line, event) for line, (_, event) in enumerate(events, 1)]), read)
+        yield Log(folder, iter([(line, event) for line, (_, event) in enumerate(events, 1)]), lambda: read)
 
 
 # --------------------------------------------------------------------------------------------- files

@@ -36,6 +36,8 @@ class StepFilter:
         """Why no step of this trajectory is used, or None."""
         if self.resolved_only and trajectory.outcome.resolved is not True:
             return "not resolved"
+        if not trajectory.issue:
+            return "the log does not hold the issue"
         return None
 
     def targets(self, trajectory: Trajectory, skipped: Counter[str]) -> list[int]:

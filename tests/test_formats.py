@@ -17,25 +17,59 @@ from hypothesis import strategies as st
 
 from swe_srl.containers import documents
 from swe_srl.errors import UnrenderableError
-from swe_srl.formats import FORMATS, MALFORMED, NO_FORMAT, WRITERS, Dropped, detect, read_document
+from swe_srl.formats import (
+    FORMATS,
+    MALFORMED,
+    NO_FORMAT,
+    WRITERS,
+    Dropped,
+    calls,
+    detect,
+    is_part,
+    openhands_messages,
+    read_document,
+)
 from swe_srl.formats import mini_swe_agent as mini
 from swe_srl.formats.task import issue_in, link, patch_in, repository_of
 from swe_srl.formats.turns import REJECTED, UNANSWERED, UNREADABLE
+from swe_srl.logs import contents, files_under, logs
 from swe_srl.types import Action, Outcome, Provenance, TaskLink, Trajectory, Turn
 
 LOGS = Path(__file__).parents[2] / "shared" / "data" / "trajectories"
 needs_logs = pytest.mark.skipif(not LOGS.is_dir(), reason=f"the collected logs are not at {LOGS}")
 
-OURS = {
-    "mini_swe_agent_v1": "mini-swe-agent",
-    "mini_swe_agent_v2": "mini-swe-agent",
-    "openai_chat": "mini-swe-agent",  # mini-coder's records are fenced bash, in spite of their folder
-    "sweagent_demos": "swe-agent",
-    "sweagent_new": "swe-agent",
-    "sweagent_old": "swe-agent",
-    "swe_gym_openhands": "openai-chat",
-    "swe_smith_xml": "xml-messages",
+# Which formats the logs of each folder have.
+FOLDERS = {
+    "adp": {"adp", "openhands-messages"},
+    "agenttuning_os": set[str](),
+    "atif": {"atif"},
+    "claude_code_sessions": {"claude-code"},
+    "codex_sessions": {"codex"},
+    "llm_request_log": set[str](),
+    "mini_swe_agent_v1": {"mini-swe-agent"},
+    "mini_swe_agent_v2": {"mini-swe-agent"},
+    "moatless": set[str](),
+    "nebius_swe_agent": {"nebius"},
+    "nemo_gym_rollouts": {"responses"},
+    "openai_chat": {"mini-swe-agent"},  # mini-coder's records are fenced bash, in spite of their folder
+    "openhands": {"openhands"},
+    "openhands_messages": {"openhands-messages"},
+    "openhands_sdk_events": {"openhands-sdk"},
+    "swe_gym_openhands": {"openai-chat"},
+    "swe_smith_xml": {"xml-messages"},
+    "sweagent_demos": {"swe-agent"},
+    "sweagent_new": {"swe-agent"},
+    "sweagent_old": {"swe-agent"},
+    "trae": set[str](),
 }
+
+
+# Logs that do not hold the issue at all: a converter dropped it, or only the record's name is there.
+WITHOUT_ISSUE = (
+    "atif/derived_sweagent__",
+    "nemo_gym_rollouts/deep_swe__",
+    "openhands_sdk_events/goal_fixture_events",
+)
 
 
 def load(name: str) -> Any:
@@ -47,6 +81,10 @@ def load(name: str) -> Any:
 def records(document: Any) -> list[Any]:
     """A document and, if it is a list, what is in it: all that a format may be asked about."""
     return [document, *document] if isinstance(document, list) else [document]
+
+
+def real_run(name: str) -> Trajectory:
+    return read_one(load(name), name)
 
 
 def read(document: Any, file: str = "run.json") -> list[Trajectory | Dropped]:
@@ -61,15 +99,9 @@ def read_one(document: Any, file: str = "run.json") -> Trajectory:
 
 @cache
 def real() -> tuple[Trajectory, ...]:
-    """Every trajectory of the collected files that these formats read."""
-    return tuple(
-        item
-        for folder in OURS
-        for path in sorted((LOGS / folder).glob("*"))
-        for line, document in documents(path)
-        for _, _, item in read_document(document, str(path), line)
-        if isinstance(item, Trajectory)
-    )
+    """Every trajectory of the collected files."""
+    found = (item for log in logs(files_under([LOGS])) for _, _, item in contents(log))
+    return tuple(item for item in found if isinstance(item, Trajectory))
 
 
 # -------------------------------------------------------------------------------- every format, real files
@@ -77,18 +109,15 @@ def real() -> tuple[Trajectory, ...]:
 
 @needs_logs
 def test_each_real_document_is_claimed_by_one_format_or_none() -> None:
-    claimed: Counter[str] = Counter()
-    for path in sorted(LOGS.rglob("*.*")):
-        if path.is_dir() or path.suffix in (".md", ".yaml"):
-            continue
-        for _, document in documents(path):
+    claimed: dict[str, set[str]] = {folder: set() for folder in FOLDERS}
+    for log in logs(files_under([LOGS])):
+        read = [document for _, document in log.documents]
+        for document in [read] if is_part(read[0]) else read:
             for record in records(document):
                 names = [format.name for format in FORMATS if format.detect(record)]
-                assert len(names) <= 1, (path, names)
-                folder = path.relative_to(LOGS).parts[0]
-                assert names in ([], [OURS.get(folder)]), (path, names)
-                claimed.update(names)
-    assert claimed == {"mini-swe-agent": 27, "swe-agent": 14, "xml-messages": 8, "openai-chat": 5}
+                assert len(names) <= 1, (log.path, names)
+                claimed[Path(log.path).relative_to(LOGS).parts[0]].update(names)
+    assert claimed == FOLDERS
 
 
 @needs_logs
@@ -103,7 +132,8 @@ def test_every_trajectory_is_whole() -> None:
     for trajectory in real():
         where = trajectory.provenance
         assert trajectory.id, where
-        assert trajectory.issue == trajectory.issue.strip() != "", where
+        assert trajectory.issue == trajectory.issue.strip(), where
+        assert trajectory.issue or where.file.removeprefix(f"{LOGS}/").startswith(WITHOUT_ISSUE), where
         assert trajectory.acted, where
         for number, turn in enumerate(trajectory.turns, 1):
             last = number == len(trajectory.turns)
@@ -129,8 +159,8 @@ def test_what_is_written_reads_back(name: str) -> None:
         assert again.provenance.format in (name, trajectory.provenance.format)
         assert replace(again, provenance=trajectory.provenance) == trajectory
         written += 1
-    # 27 runs of mini-swe-agent itself; its writer can hold no other agent's editor.
-    assert written == {"swe-srl": 55, "mini-swe-agent": 27, "xml-messages": 55, "openai-chat": 55}[name]
+    # mini-swe-agent can hold no other agent's editor.
+    assert written == {"swe-srl": 141, "mini-swe-agent": 40, "xml-messages": 141, "openai-chat": 141, "atif": 141}[name]
 
 
 # ------------------------------------------------------------------------------- pairing, told independently
@@ -434,11 +464,27 @@ def test_xml_calls_that_cannot_be_read_and_several_in_one() -> None:
 
 def test_openhands_text_messages_are_another_format() -> None:
     document = xml(("assistant", CALL), ("user", "EXECUTION RESULT of [execute_bash]:\nx"))
-    assert detect(document) is None
+    assert detect(document) is openhands_messages
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (
+            {"command": "ls", "is_input": "false", "security_risk": "LOW", "timeout": 5},
+            Action("bash", {"command": "ls"}),
+        ),
+        ({"command": "y", "is_input": "true"}, Action("execute_bash", {"command": "y", "is_input": "true"})),
+        ({"command": "ls", "cwd": "/x"}, Action("execute_bash", {"command": "ls", "cwd": "/x"})),
+        ({"command": "ls", "reset": False, "cwd": None}, Action("bash", {"command": "ls"})),
+    ],
+)
+def test_a_call_is_ours_only_if_nothing_changes_what_runs(arguments: dict[str, Any], expected: Action) -> None:
+    assert calls.action("execute_bash", arguments) == expected
 
 
 def tool_calls(*names: str) -> dict[str, Any]:
-    calls = [{"id": f"c{i}", "function": {"name": n, "arguments": '{"n": [1, 50]}'}} for i, n in enumerate(names)]
+    calls = [{"id": f"c{i}", "function": {"name": n, "arguments": '{"path": [1, 50]}'}} for i, n in enumerate(names)]
     return {"role": "assistant", "content": None, "tool_calls": calls}
 
 
@@ -450,17 +496,17 @@ def test_several_calls_become_several_turns() -> None:
 
     messages = [
         {"role": "user", "content": "Mend it."},
-        {**tool_calls("execute_bash", "look"), "content": "both"},
+        {**tool_calls("str_replace_based_edit_tool", "look"), "content": "both"},
         *(answer("c1", "second"), answer("c0", "first")),
-        *(tool_calls("execute_bash"), answer("c0", [{"type": "text", "text": "third"}])),  # type: ignore[arg-type]
+        *(tool_calls("str_replace_based_edit_tool"), answer("c0", [{"type": "text", "text": "third"}])),  # type: ignore[arg-type]
         tool_calls("finish"),
     ]
     trajectory = read_one({"messages": messages, "instance_id": "getmoto__moto-6387_0"})
     assert trajectory.turns == (
-        Turn("both", Action("bash", {"n": "[1, 50]"}), "first"),
-        Turn("", Action("look", {"n": "[1, 50]"}), "second"),
-        Turn("", Action("bash", {"n": "[1, 50]"}), "third"),
-        Turn("", Action("submit", {"n": "[1, 50]"}), None),
+        Turn("both", Action("str_replace_editor", {"path": "[1, 50]"}), "first"),
+        Turn("", Action("look", {"path": "[1, 50]"}), "second"),
+        Turn("", Action("str_replace_editor", {"path": "[1, 50]"}), "third"),
+        Turn("", Action("submit"), None),
     )
     assert trajectory.task == TaskLink("getmoto__moto-6387", "getmoto/moto")
 
@@ -546,7 +592,7 @@ def test_mutants_never_crash_and_are_accounted_for() -> None:
         *(load("mini_swe_agent_v2/local.traj.json"), load("openai_chat/mini-coder_sample_raw.json")[0]),
         *(load("swe_smith_xml/ft_xml_example.jsonl")[2], load("swe_gym_openhands/sample_raw.json")[1]),
         *(load("mini_swe_agent_v1/gemini3pro__django__django-11163.traj.json"),),
-        *(WRITERS[name](real()[0]) for name in WRITERS),
+        *(write(real_run("mini_swe_agent_v2/local.traj.json")) for write in WRITERS.values()),
     ]
     outcomes: Counter[str] = Counter()
     for _ in range(60):

@@ -108,17 +108,6 @@ def test_golden_counts(tmp_path: Path) -> None:
 
 
 @needs_logs
-def test_every_file_of_a_folder_is_accounted_for(tmp_path: Path) -> None:
-    report = ingest([LOGS], tmp_path)
-    read = {path for path in LOGS.rglob("*") if path.is_file() and path.name != "SOURCES.md"}
-    assert {Path(file.path) for file in report.logs} == read
-    for file in report.logs:
-        assert file.trajectories or file.dropped, file.path
-        if file.format == "unknown":
-            assert len(file.dropped) == 1  # one file that was not read, however many lines it has
-
-
-@needs_logs
 def test_open_data_reads_logs_as_a_store_reads_them(tmp_path: Path) -> None:
     ingest([LOGS / "sweagent_demos"], tmp_path)
     raw, stored = open_data(LOGS / "sweagent_demos"), open_data(tmp_path)
@@ -184,6 +173,32 @@ def test_containers_are_told_by_content(tmp_path: Path, content: bytes) -> None:
     report = read_bytes(tmp_path, content)
     assert (report.trajectories, report.steps, report.dropped) == (2, 4, 0)
     assert report.logs[0].format == "xml-messages"
+
+
+def test_the_events_of_a_folder_are_one_log(tmp_path: Path) -> None:
+    """In the order of their numbers, whatever lies beside them."""
+    folder = tmp_path / "events"
+    folder.mkdir()
+    call = {"source": "agent", "action": "run", "args": {"command": "ls", "thought": "look"}}
+    events: list[dict[str, Any]] = [{"source": "user", "action": "message", "args": {"content": "Mend it."}}]
+    for id in range(1, 24, 2):
+        events.append({"id": id, **call})
+        events.append({"id": id + 1, "source": "agent", "observation": "run", "content": f"{id}", "cause": id})
+    for number, event in enumerate(events):
+        (folder / f"{number}.json").write_bytes(orjson.dumps({"id": number, "timestamp": "t", **event}))
+    (folder / "99.json").write_bytes(b"{")
+    (folder / "100.json").write_bytes(orjson.dumps(record(1)))
+    report = ingest([tmp_path / "events"], tmp_path / "store")
+    found = {
+        file.path.removeprefix(str(tmp_path)): (file.format, file.steps, len(file.dropped)) for file in report.logs
+    }
+    assert found == {
+        "/events/99.json": ("unknown", 0, 1),
+        "/events/100.json": ("xml-messages", 2, 0),
+        "/events": ("openhands", 12, 0),
+    }
+    (run,) = (one for one in Store(tmp_path / "store") if one.provenance.format == "openhands")
+    assert [turn.observation for turn in run.turns] == [f"{id}" for id in range(1, 24, 2)]
 
 
 def test_a_bare_list_of_messages_is_one_document(tmp_path: Path) -> None:

@@ -83,6 +83,13 @@ def test_resolved_only_takes_what_the_log_calls_resolved(resolved: bool | None, 
     assert skipped == ({"not resolved": 2} if n == 0 else {})
 
 
+def test_a_log_without_its_issue_teaches_nothing() -> None:
+    skipped: Counter[str] = Counter()
+    assert StepFilter().targets(trajectory("t"), skipped) == [1, 2]
+    assert StepFilter().targets(trajectory("t", issue=""), skipped) == []
+    assert skipped == {"the log does not hold the issue": 2}
+
+
 def test_choosing_is_seeded_and_keeps_the_order() -> None:
     steps = step_set([trajectory("t", [LS] * 50)], [0], StepFilter(), Counter())
     chosen = steps.choose(10, seed=1)

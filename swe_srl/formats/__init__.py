@@ -16,7 +16,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
-from swe_srl.formats import canonical, mini_swe_agent, openai_chat, swe_agent, xml_messages
+from swe_srl.formats import (
+    adp,
+    atif,
+    canonical,
+    claude_code,
+    codex,
+    mini_swe_agent,
+    nebius,
+    openai_chat,
+    openhands_events,
+    openhands_messages,
+    openhands_sdk,
+    pivot,
+    r2e_gym,
+    responses,
+    swe_agent,
+    xml_messages,
+)
 from swe_srl.formats.document import Dropped, Malformed
 from swe_srl.formats.others import recognise
 from swe_srl.types import Provenance, Trajectory
@@ -38,15 +55,38 @@ class Format(Protocol):
     def read(self, document: Any, provenance: Provenance) -> Iterator[Trajectory | Dropped]: ...
 
 
-FORMATS: tuple[Format, ...] = (canonical, mini_swe_agent, swe_agent, xml_messages, openai_chat)
+FORMATS: tuple[Format, ...] = (
+    canonical,
+    atif,
+    adp,
+    mini_swe_agent,
+    swe_agent,
+    openhands_events,
+    openhands_sdk,
+    claude_code,
+    codex,
+    nebius,
+    pivot,
+    responses,
+    r2e_gym,
+    openhands_messages,
+    xml_messages,
+    openai_chat,
+)
 
-PARTS: tuple[Callable[[object], bool], ...] = ()
+PARTS: tuple[Callable[[object], bool], ...] = (
+    openhands_events.is_part,
+    openhands_sdk.is_part,
+    claude_code.is_part,
+    codex.is_part,
+)
 
 WRITERS: Mapping[str, Callable[[Trajectory], dict[str, Any]]] = {
     canonical.name: canonical.to_json,
     mini_swe_agent.name: mini_swe_agent.write,
     xml_messages.name: xml_messages.write,
     openai_chat.name: openai_chat.write,
+    atif.name: atif.write,
 }
 
 

@@ -210,6 +210,8 @@ def write(trajectory: Trajectory) -> dict[str, Any]:
             }
         )
         submits = number == last and command in SUBMIT_COMMANDS
+        if _thought(turn.thought) != turn.thought:
+            raise UnrenderableError(f"{trajectory.id}: a thought begins as mini-swe-agent marks one: THOUGHT:")
         if turn.observation is None and not submits:
             raise UnrenderableError(f"{trajectory.id}: call {number + 1} has no answer")
         if turn.observation is not None:

@@ -1,7 +1,7 @@
 """OpenAI chat messages with `tool_calls`: SWE-Gym's OpenHands runs, and any record of that shape.
 
-An answer may have several calls; each is answered by a message of role `tool` with its id. An answer without
-one is talk, and what the user says to it is its observation.
+Many are of OpenHands: its calls are read as `openhands.py` says. An answer may have several calls; each is answered by
+a message of role `tool` with its id. An answer without one is talk, and what the user says to it is its observation.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from swe_srl.formats.calls import action_of, tool_call_of
+from swe_srl.formats.calls import tool_call_of
 from swe_srl.formats.canonical import ANNEX, annex, with_annex
 from swe_srl.formats.chat import messages_of, style_of
 from swe_srl.formats.document import (
@@ -22,10 +22,11 @@ from swe_srl.formats.document import (
     own_id,
     text,
 )
+from swe_srl.formats.openhands import heard
 from swe_srl.formats.task import issue_in, link, patch_in, wrap_issue
 from swe_srl.formats.turns import UNREADABLE, Turns
 from swe_srl.formats.xml_messages import unwrap_observation
-from swe_srl.types import Outcome, Provenance, Trajectory
+from swe_srl.types import Action, Outcome, Provenance, Trajectory
 
 name = "openai-chat"
 
@@ -74,8 +75,12 @@ def read(document: Any, provenance: Provenance) -> Iterator[Trajectory | Dropped
 
 
 def _hear(turns: Turns, message: dict[str, Any], said: str) -> None:
+    calls: list[tuple[str | None, Action]] = []
     try:
-        calls = [action_of(call) for call in mappings(message.get("tool_calls"), "tool_calls")]
+        for call in mappings(message.get("tool_calls"), "tool_calls"):
+            function = mapping(call.get("function"), "tool_calls[].function")
+            said, action = heard(said, function.get("name"), function.get("arguments"))
+            calls.append((optional_text(call.get("id")), action))
     except Malformed:
         turns.drop(UNREADABLE)
         return

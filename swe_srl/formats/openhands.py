@@ -9,19 +9,11 @@ from swe_srl.formats import calls
 from swe_srl.formats.document import Dropped, optional_bool, optional_text, own_id
 from swe_srl.formats.task import issue_in, link, patch_in
 from swe_srl.formats.turns import Turns
+from swe_srl.tools import TOOLS
 from swe_srl.types import Action, Outcome, Provenance, Trajectory
 
-# Its tools that are exactly ours; they were renamed over the years.
-_OURS = {
-    "execute_bash": "bash",
-    "terminal": "bash",
-    "str_replace_editor": "str_replace_editor",
-    "file_editor": "str_replace_editor",
-    "finish": "submit",
-}
-# Words for people, and how long to wait: what runs is the same without them. A flag that is off says nothing.
-_LEFT_OUT = frozenset({"security_risk", "summary", "timeout"})
-_FLAGS = frozenset({"is_input", "reset", "background", "is_static"})
+# What its SDK calls tools that are exactly ours.
+_RENAMED = {"terminal": "execute_bash", "file_editor": "str_replace_editor"}
 # No commands, but keys for the process that runs, or a wish to see more of its output.
 _KEYS = frozenset({"", "C-c", "C-d", "C-z", "ctrl+c", "ctrl+d", "ctrl+z"})
 
@@ -41,18 +33,12 @@ def heard(said: str, name: object, arguments: object) -> tuple[str, Action]:
 
     No environment consumes the words of `finish`: they are the model's last thought. Raises Malformed.
     """
-    call = calls.action(name, arguments)
-    given = {
-        key: value
-        for key, value in call.arguments.items()
-        if key not in _LEFT_OUT and not (key in _FLAGS and value.lower() == "false")
-    }
-    tool = _OURS.get(str(name), call.tool)
-    if tool == "submit":
-        return f"{said.strip()}\n\n{given.get('message', '').strip()}", Action(tool)
-    if tool == "bash" and (given.keys() != {"command"} or given["command"].strip() in _KEYS):
-        return said, Action(str(name), given)
-    return said, Action(tool, given)
+    given = calls.texts(arguments)
+    if name == "finish":
+        return f"{said.strip()}\n\n{given.get('message', '').strip()}", Action("submit")
+    call = calls.action(_RENAMED.get(str(name), name), given)
+    exact = call.tool in TOOLS and not (call.tool == "bash" and call.arguments.get("command", "").strip() in _KEYS)
+    return said, call if exact else Action(str(name), given)
 
 
 def refused(answer: str) -> bool:

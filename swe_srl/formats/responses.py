@@ -12,7 +12,8 @@ from typing import Any
 
 import orjson
 
-from swe_srl.formats.calls import action
+from swe_srl.actions import is_target
+from swe_srl.formats.calls import action, texts
 from swe_srl.formats.document import (
     Dropped,
     Malformed,
@@ -26,7 +27,7 @@ from swe_srl.formats.document import (
 from swe_srl.formats.mini_swe_agent import SUBMIT_COMMANDS
 from swe_srl.formats.task import issue_in, link, patch_in
 from swe_srl.formats.turns import REJECTED, UNANSWERED, UNREADABLE, Turns
-from swe_srl.tools import BASH, SUBMIT, TOOLS
+from swe_srl.tools import BASH, SUBMIT
 from swe_srl.types import Action, Outcome, Provenance, TaskLink, Trajectory
 
 name = "responses"
@@ -34,9 +35,7 @@ name = "responses"
 _ITEMS = ("reasoning", "message", "function_call", "function_call_output")
 
 # Claude Code's name of our tool. OpenCode and mini-swe-agent call it as we do.
-_OURS = {"Bash": BASH.name}
-# Words for people, and how long to wait: what runs is the same without them.
-_LEFT_OUT = frozenset({"description", "timeout", "security_risk", "message", "task_completed"})
+_BASH = "Bash"
 
 # Agents whose every command has a shell of its own; Terminus types into one terminal.
 _FRESH = ("mini-swe-agent", "mini_swe_agent", "opencode")
@@ -178,25 +177,13 @@ def _typed_together(calls: _Calls) -> _Calls | None:
 
 
 def action_in(call: dict[str, Any]) -> Action:
-    """The action of a `function_call`, by our name where it is exactly one of our tools. Raises Malformed.
-
-    A flag that is off says nothing; what else our tool does not know leaves the call as it was.
-    """
-    called = action(call.get("name"), call.get("arguments"))
-    tool = TOOLS.get(_OURS.get(called.tool, called.tool))
-    if tool is None:
-        return called
+    """The action of a `function_call`, by our name where it is exactly one of our tools. Raises Malformed."""
+    name, arguments = call.get("name"), texts(call.get("arguments"))
+    called = action(BASH.name if name == _BASH else name, arguments)
     command = called.arguments.get("command", "")
-    if tool is BASH and "FINAL_OUTPUT" in command and command.strip() in SUBMIT_COMMANDS:
+    if called.tool == BASH.name and "FINAL_OUTPUT" in command and command.strip() in SUBMIT_COMMANDS:
         return Action(SUBMIT.name)
-    names = tool.names
-    given = {
-        key: value
-        for key, value in called.arguments.items()
-        if key in names or not (key in _LEFT_OUT or value.lower() == "false")
-    }
-    exact = given.keys() <= set(names)
-    return Action(tool.name, given) if exact else Action(str(call.get("name")), called.arguments)
+    return called if is_target(called) or name != _BASH else Action(_BASH, arguments)
 
 
 def _refused(output: str) -> bool:

@@ -16,12 +16,12 @@ from typing import Any
 
 from swe_srl.actions import read_call, render_call
 from swe_srl.errors import FormatError, UnrenderableError
+from swe_srl.formats.calls import ours
 from swe_srl.formats.canonical import ANNEX, annex, with_annex
 from swe_srl.formats.chat import XML_CALL, first_call, messages_of, plain, style_of
 from swe_srl.formats.document import Dropped, Malformed, optional_bool, optional_text, own_id, text
 from swe_srl.formats.task import issue_in, link, wrap_issue
 from swe_srl.formats.turns import UNREADABLE, Turns
-from swe_srl.tools import ALIASES
 from swe_srl.types import Action, Outcome, Provenance, Trajectory
 
 name = "xml-messages"
@@ -96,7 +96,7 @@ def _hear(turns: Turns, said: str) -> None:
         turns.drop(UNREADABLE)
         return
     if calls:
-        turns.act(thought, [(None, Action(ALIASES.get(call.tool, call.tool), call.arguments)) for call in calls])
+        turns.act(thought, [(None, ours(call)) for call in calls])
     else:
         turns.talk(thought)
 
