@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -309,6 +309,11 @@ def test_options_that_would_be_ignored_are_refused(tmp_path: Path) -> None:
     assert "leave them out" in refused(swe_srl("inspect", logs, "--trajectory", "spans__3~0", "--tokenizer", "x"))
     assert "needs --trajectory" in refused(swe_srl("inspect", logs, "--step", "1"))
     assert "/none" in refused(swe_srl("inspect", logs, "--tokenizer", "/none"))
+
+
+def test_every_key_is_told_of() -> None:
+    page = (ROOT / "docs" / "inspect.md").read_text()
+    assert [one.name for one in fields(Overview) if f"`{one.name}`" not in page] == []
 
 
 @pytest.mark.skipif(not CORPUS.exists(), reason="shared/data/corpus is not here")

@@ -16,7 +16,7 @@ from swe_srl.types import Trajectory
 
 SIMILAR = 0.9  # rapidfuzz's Indel ratio of two trajectories' actions
 COMPARED_CHARACTERS = 10_000  # of a trajectory's actions, from the first on: the ratio is quadratic
-COMPARED_RUNS = 100  # of one issue; what comes after them is counted, not compared
+COMPARED_RUNS = 50  # of one issue; what comes after them is counted, not compared
 SHOWN = 8  # groups that are named
 
 
