@@ -66,14 +66,17 @@ def _read(files: Sequence[Path], report: Report, progress: Progress | None) -> I
     """All trajectories in the files; the report is whole at their end. DataError there if there was none."""
     seen: dict[bytes, str] = {}
     total = sum(map(size, files))
+
+    def told(trajectory: Trajectory) -> Trajectory:
+        if progress:
+            progress(log.read(), total, log.path)
+        clean, found = redact(trajectory)
+        report.sensitive += found
+        return clean if report.redacted else trajectory
+
     for log in logs(files):
         report.logs.append(LogReport(log.path))
-        for trajectory in _read_log(log, report.logs[-1], seen):
-            if progress:
-                progress(log.read(), total, log.path)
-            clean, found = redact(trajectory)
-            report.sensitive += found
-            yield clean if report.redacted else trajectory
+        yield from map(told, _read_log(log, report.logs[-1], seen))
     if report.trajectories == 0:
         drops = [drop for log in report.logs for drop in log.dropped]
         seen_reasons = Counter(drop.reason for drop in drops).most_common(4)

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import compress
+from itertools import chain, compress
 
 from swe_srl.types import Action, Trajectory, Turn
 
@@ -46,16 +46,32 @@ def redact(trajectory: Trajectory) -> tuple[Trajectory, Counter[str]]:
 
 
 def _clean(text: str, counts: Counter[str]) -> str:
-    for finder in _FINDERS:
-        if any(needle in text for needle in finder.needles):
-            pieces: list[str] = []
-            done = 0
-            for start, end, instead in finder.spans(text):
-                counts[finder.kind] += 1
-                pieces += (text[done:start], instead)
-                done = end
-            text = "".join((*pieces, text[done:])) if pieces else text
+    finders = [finder for finder in _FINDERS if any(needle in text for needle in finder.needles)]
+    if finders and len(text) > _LONG:
+        return "".join([_clean(part, counts) for part in _parts(text)])
+    for finder in finders:
+        pieces: list[str] = []
+        done = 0
+        for start, end, instead in finder.spans(text):
+            counts[finder.kind] += 1
+            pieces += (text[done:start], instead)
+            done = end
+        text = "".join((*pieces, text[done:])) if pieces else text
     return text
+
+
+_LONG = 1 << 20  # characters; what is found in a longer text is never held all at once
+
+
+def _parts(text: str) -> Iterator[str]:
+    """The text cut after a line's or a word's end where there is one, so that nothing is cut in two."""
+    start = 0
+    while start < len(text):
+        end = start + _LONG
+        if end < len(text):
+            end = 1 + next((at for mark in "\n " if (at := text.rfind(mark, start, end)) > start), end - 1)
+        yield text[start:end]
+        start = end
 
 
 # ------------------------------------------------------------------------------------- a trajectory's texts
@@ -204,12 +220,13 @@ _SUSPECT = (
 
 
 def _suspects(texts: list[str]) -> Iterator[str]:
-    """Those of the texts that may hold something: few."""
+    """Those of the texts that may hold something: few. A long one is not copied to find out."""
     import pyarrow as pa  # here, because it takes longer to import than many a log to read
     from pyarrow import compute
 
-    flags = compute.match_substring_regex(pa.array(texts, pa.string()), _SUSPECT)
-    return compress(texts, flags.to_pylist())
+    short = [text for text in texts if len(text) <= _LONG]
+    flags = compute.match_substring_regex(pa.array(short, pa.string()), _SUSPECT)
+    return chain(compress(short, flags.to_pylist()), (text for text in texts if len(text) > _LONG))
 
 
 _FINDERS = (

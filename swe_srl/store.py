@@ -60,13 +60,16 @@ def is_store(folder: Path) -> bool:
 def with_unique_ids(trajectories: Iterable[Trajectory]) -> Iterator[Trajectory]:
     """The same trajectories in order; the second with an id gets "-2" after it, the third "-3"."""
     taken: set[str] = set()
-    for trajectory in trajectories:
+
+    def named(trajectory: Trajectory) -> Trajectory:
         id, number = trajectory.id, 1
         while id in taken:
             number += 1
             id = f"{trajectory.id}-{number}"
         taken.add(id)
-        yield trajectory if id == trajectory.id else replace(trajectory, id=id)
+        return trajectory if id == trajectory.id else replace(trajectory, id=id)
+
+    return map(named, trajectories)  # unlike a loop, it does not hold one while the next is read
 
 
 # ------------------------------------------------------------------------------------------- writing
@@ -80,10 +83,8 @@ def write_store(folder: str | Path, trajectories: Iterable[Trajectory]) -> None:
     data, index = folder / f".{TRAJECTORIES}.part", folder / f".{INDEX}.part"
     try:
         with data.open("wb") as frames, index.open("wb") as rows:
-            compressor = zstandard.ZstdCompressor(level=3)
-            for trajectory in with_unique_ids(trajectories):
-                frame = compressor.compress(orjson.dumps(to_json(trajectory)) + b"\n")
-                rows.write(orjson.dumps(asdict(_row(trajectory, frames.tell(), len(frame)))) + b"\n")
+            for frame, row in map(_packed, with_unique_ids(trajectories)):
+                rows.write(orjson.dumps(asdict(replace(row, offset=frames.tell())), option=orjson.OPT_APPEND_NEWLINE))
                 frames.write(frame)
             for file in (frames, rows):
                 file.flush()
@@ -98,6 +99,13 @@ def write_store(folder: str | Path, trajectories: Iterable[Trajectory]) -> None:
         index.unlink(missing_ok=True)
         if not existed and not is_store(folder):
             folder.rmdir()
+
+
+def _packed(trajectory: Trajectory) -> tuple[bytes, IndexRow]:
+    """A trajectory's frame, and its row but for where the frame will be."""
+    content = orjson.dumps(to_json(trajectory), option=orjson.OPT_APPEND_NEWLINE)
+    frame = zstandard.ZstdCompressor(level=3).compress(content)
+    return frame, _row(trajectory, 0, len(frame))
 
 
 def _row(trajectory: Trajectory, offset: int, length: int) -> IndexRow:
