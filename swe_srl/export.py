@@ -52,7 +52,7 @@ class Target:
 
 def _mini_swe_agent(trajectory: Trajectory) -> dict[str, Any]:
     document = mini_swe_agent.write(trajectory)
-    document["info"]["instance_id"] = trajectory.task.task_id
+    document["info"]["task_id"] = trajectory.task.task_id
     return document
 
 

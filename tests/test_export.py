@@ -88,7 +88,7 @@ def test_each_target_names_the_task(tmp_path: Path) -> None:
         return orjson.loads((tmp_path / format / name).read_bytes())
 
     mini = written("mini-swe-agent", "one.traj.json")
-    assert mini["instance_id"] == mini["info"]["instance_id"] == "django__django-7"
+    assert mini["instance_id"] == mini["info"]["task_id"] == "django__django-7"
     assert mini["trajectory_format"] == "mini-swe-agent-1.1"
     openai = written("openai", "messages.jsonl")
     assert openai["instance_id"] == openai["metadata"]["task_id"] == "django__django-7"
