@@ -135,12 +135,12 @@ def parse_call(text: str) -> Action:
     return action
 
 
-def read_call(text: str) -> tuple[Action, int]:
-    """The first call in `text`, whatever its tool, and where it ends. Raises FormatError.
+def read_call(text: str, start: int = 0) -> tuple[Action, int]:
+    """The first call in `text` from `start` on, whatever its tool, and where it ends. Raises FormatError.
 
     Reading logs of other agents needs this leniency; a policy's answer goes through `parse_completion`.
     """
-    head = _HEAD.search(text)
+    head = _HEAD.search(text, start)
     if not head:
         raise FormatError(NO_CALL, f"no {_OPEN}NAME> in the answer")
     arguments: dict[str, str] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import time
 from collections import Counter
 from dataclasses import replace
 from functools import cache
@@ -625,3 +626,21 @@ def test_deep_nesting_is_no_crash() -> None:
         deep = [deep]
     call = {"role": "assistant", "tool_calls": [{"id": "a", "function": {"name": "f", "arguments": {"x": deep}}}]}
     assert len(read({"messages": [call, {"role": "tool", "tool_call_id": "a", "content": ""}]})) == 1
+    deep = orjson.loads(b"[" * 1000 + b"]" * 1000)
+    assert [item.reason for _, _, item in read_document(deep, "log", 1) if isinstance(item, Dropped)] == [NO_FORMAT]
+
+
+@pytest.mark.parametrize("kind", ["tool_calls", "xml"])
+def test_a_great_many_calls_in_one_answer_take_no_more_than_their_share(kind: str) -> None:
+    """100,000, answered from the last to the first: linear in the calls, where a square would take minutes."""
+    call = "<function=bash>\n<parameter=command>ls</parameter>\n</function>\n"
+    messages: list[Any] = [{"role": "assistant", "content": call * 100_000}, {"role": "tool", "content": "0"}]
+    if kind == "tool_calls":
+        made = [{"id": f"{n}", "function": {"name": "bash", "arguments": '{"command": "ls"}'}} for n in range(100_000)]
+        answers = [{"role": "tool", "tool_call_id": f"{n}", "content": f"{n}"} for n in range(99_999, -1, -1)]
+        messages = [{"role": "assistant", "tool_calls": made}, *answers]
+    begin = time.process_time()
+    trajectory = read_one({"messages": messages})
+    assert time.process_time() - begin < 5
+    assert len(trajectory.acted) + trajectory.dropped.get(UNANSWERED, 0) == 100_000
+    assert all(turn.observation == f"{n}" for n, turn in enumerate(trajectory.acted))

@@ -128,10 +128,11 @@ def _read_one(format: Format | None, document: object, file: str, line: int) -> 
         yield line, format.name, Dropped(line, MALFORMED, str(error))
 
 
-def _outline(document: object) -> str:
+def _outline(document: object, depth: int = 3) -> str:
     """What a document looks like, in a few words, for the person who has to find out what it is."""
     if isinstance(document, dict):
         return "an object with " + (", ".join(list(document)[:8]) or "no keys")
     if isinstance(document, list):
-        return f"a list of {len(document)}" + (f", first {_outline(document[0])}" if document else "")
+        inside = f", first {_outline(document[0], depth - 1)}" if document and depth else ""
+        return f"a list of {len(document)}{inside}"
     return type(document).__name__

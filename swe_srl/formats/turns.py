@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
 
 from swe_srl.types import Action, Turn
@@ -24,6 +24,12 @@ class _Open:
         self.observation: str | None = None
 
 
+def _oldest(waiting: deque[_Open]) -> _Open | None:
+    while waiting and waiting[0].observation is not None:
+        waiting.popleft()
+    return waiting[0] if waiting else None
+
+
 class Turns:
     """Collects a log's turns. Feed it the messages in order, then `close` it.
 
@@ -35,7 +41,9 @@ class Turns:
         self._unique_ids = unique_ids
         self._turns: list[_Open] = []
         self._latest: list[_Open] = []  # of the model's latest answer
-        self._waiting: list[_Open] = []  # calls that may still be answered
+        # Calls that may still be answered, all and by id, the oldest first; those answered leave when they are met.
+        self._waiting: deque[_Open] = deque()
+        self._waiting_by_id: defaultdict[str | None, deque[_Open]] = defaultdict(deque)
         self._dropped: Counter[str] = Counter()
 
     def act(self, thought: str, calls: Iterable[tuple[str | None, Action]]) -> None:
@@ -45,42 +53,40 @@ class Turns:
         for id, action in calls:
             answer.append(_Open(said, action, id))
             said = ""
-        self._turns += answer
-        self._latest = answer
-        self._waiting = self._waiting + answer if self._unique_ids else answer.copy()
+        self._hear(answer)
 
     def talk(self, thought: str) -> None:
         """An answer of the model without a call."""
-        self._silent([_Open(thought.strip(), None, None)])
+        self._hear([_Open(thought.strip(), None, None)])
 
     def drop(self, reason: str) -> None:
         """An answer that executed nothing: it is counted, and so is not what the environment said to it."""
-        self._silent([])
+        self._hear([])
         self._dropped[reason] += 1
 
-    def _silent(self, answer: list[_Open]) -> None:
-        """An answer that calls nothing."""
+    def _hear(self, answer: list[_Open]) -> None:
         self._turns += answer
         self._latest = answer
         if not self._unique_ids:
-            self._waiting = []
+            self._waiting.clear()
+            self._waiting_by_id.clear()
+        for turn in answer:
+            if turn.action is not None:
+                self._waiting.append(turn)
+                self._waiting_by_id[turn.call_id].append(turn)
 
     def observe(self, text: str, call_id: str | None = None) -> bool:
         """The environment's answer to the call with this id, else to the oldest that waits.
 
         False if no call waits for it.
         """
-        asked = None
-        for turn in self._waiting:
-            if call_id is not None and turn.call_id == call_id:
-                asked = turn
-                break
-            if asked is None and (call_id is None or turn.call_id is None):
-                asked = turn
+        if call_id is None:
+            asked = _oldest(self._waiting)
+        else:
+            asked = _oldest(self._waiting_by_id[call_id]) or _oldest(self._waiting_by_id[None])
         if asked is None:
             return False
         asked.observation = text
-        self._waiting.remove(asked)
         return True
 
     def remark(self, text: str) -> None:

@@ -106,9 +106,9 @@ def calls_in(said: str) -> tuple[str, list[Action]]:
     start = place = first_call(said)
     calls: list[Action] = []
     while place is not None:
-        call, length = read_call(said[place:] if place else said)
+        call, end = read_call(said, place)
         calls.append(call)
-        place = first_call(said, place + length)
+        place = first_call(said, end)
     return said[:start], calls
 
 
