@@ -99,6 +99,8 @@ def test_a_line_that_is_too_long_is_not_held(tmp_path: Path, monkeypatch: pytest
         b"a:\n- [1\n",
         b"- !!python/object/apply:os.system ['true']\n",
         b"- ? [1]\n  : 2\n",
+        b"a:\n  " + b"[" * 200_000 + b"]" * 200_000,  # the library would crash, and Python with it
+        b"- " * 200_000 + b"x",
     ],
 )
 def test_yaml_that_is_not_taken(tmp_path: Path, content: bytes) -> None:
@@ -125,6 +127,31 @@ def test_parquet_values_become_json(tmp_path: Path) -> None:
     assert found(put(tmp_path, parquet([{"when": when, "raw": b"\xff"}]))) == [
         {"when": "2024-01-02T00:00:00", "raw": "\ufffd"}
     ]
+
+
+def test_times_that_python_does_not_have(tmp_path: Path) -> None:
+    """Pandas writes nanoseconds. A time in another age is no reason to crash."""
+
+    def table(when: pa.Array) -> bytes:
+        file = io.BytesIO()
+        pq.write_table(pa.table({"n": [1], "when": when}), file)
+        return file.getvalue()
+
+    assert found(put(tmp_path, table(pa.array([1001], pa.timestamp("ns"))))) == [
+        {"n": 1, "when": "1970-01-01T00:00:00.000001"}
+    ]
+    for when in (
+        pa.array([2**62], pa.timestamp("us")),
+        pa.array([2**62], pa.duration("s")),
+        pa.array([2**30], "date32"),
+    ):
+        assert found(put(tmp_path, table(when))) == [UNREADABLE]
+
+
+def test_a_table_without_rows_is_told(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    pq.write_table(pa.table({"a": pa.array([], pa.string())}), file)
+    assert found(put(tmp_path, file.getvalue())) == [EMPTY]
 
 
 def test_a_damaged_table(tmp_path: Path) -> None:
@@ -165,7 +192,40 @@ def test_a_cut_archive_is_told(tmp_path: Path) -> None:
     assert found(put(tmp_path, gzip.compress(tar({})))) == [NOT_JSON]  # zeros, with no mark of an archive
 
 
+def test_odd_members_of_an_archive(tmp_path: Path) -> None:
+    """Links, devices and pipes hold nothing of their own; a name may be any bytes."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for name in ("a.json", "\udcff.json"):
+            member = tarfile.TarInfo(name)
+            member.size = len(LINES)
+            archive.addfile(member, io.BytesIO(LINES))
+        for kind in (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE):
+            member = tarfile.TarInfo(f"odd-{kind!r}")
+            member.type, member.linkname = kind, "a.json"
+            archive.addfile(member)
+    path = put(tmp_path, file.getvalue())
+    assert {entry.name: [d for _, d in entry.documents] for entry in entries(path)} == {
+        f"{path}/a.json": ROWS,
+        f"{path}/\\xff.json": ROWS,
+    }
+
+
 # -------------------------------------------------------------------------------------------- memory
+
+
+def test_members_that_were_read_leave_nothing_behind(tmp_path: Path) -> None:
+    """An archive may have a million packed members."""
+    path = put(tmp_path, tar({f"{i}.json.gz": gzip.compress(LINES) for i in range(600)}))
+    tracemalloc.start()
+    assert len(found(path)) == 1200
+    held, _ = tracemalloc.get_traced_memory()
+    again = iter(documents(path))
+    for _ in range(1199):
+        next(again)
+    now, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert now - held < 3_000_000
 
 
 @pytest.mark.parametrize("kind", ["lines", "parquet", "tar"])

@@ -41,20 +41,26 @@ def entries(path: Path) -> Iterator[Entry]:
             stream = opened(file, stack)
             archive = is_tar(stream)
         except BROKEN as error:
-            yield Entry(str(path), iter([_broken(0, error)]), lambda: 0)
+            yield Entry(_name(path), iter([_broken(0, error)]), lambda: 0)
             return
         if not archive:
-            yield Entry(str(path), _told(stream), file.tell)
+            yield Entry(_name(path), _told(stream), file.tell)
             return
         last: Row | None = 1, Dropped(1, EMPTY, "an archive without a file")
         try:
             for name, member in members(stream):
                 last = None
-                yield Entry(f"{path}/{name}", _told(opened(member, stack)), file.tell)
+                with ExitStack() as unpacking:  # of this member: an archive may have a million
+                    yield Entry(_name(f"{path}/{name}"), _told(opened(member, unpacking)), file.tell)
         except BROKEN as error:
             last = _broken(0, error)
         if last:
-            yield Entry(str(path), iter([last]), file.tell)
+            yield Entry(_name(path), iter([last]), file.tell)
+
+
+def _name(path: object) -> str:
+    """A path as text that can be written down: a byte of it that is no UTF-8 becomes \\xff."""
+    return str(path).encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def documents(path: Path) -> Iterator[Row]:

@@ -13,7 +13,7 @@ import pyarrow
 from pyarrow.parquet import ParquetFile
 
 from swe_srl.containers.streams import Stream
-from swe_srl.containers.text import Row
+from swe_srl.containers.text import EMPTY, Row
 from swe_srl.formats.document import Dropped
 
 NOT_JSON = "row that JSON cannot hold"
@@ -30,11 +30,25 @@ def table_rows(stream: Stream) -> Iterator[Row]:
             table = ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
             number = 0
             for batch in table.iter_batches(_AT_ONCE, use_threads=False):
-                for row in batch.to_pylist():
+                for row in _in_microseconds(batch).to_pylist():
                     number += 1
                     yield number, _as_json(row, number)
-        except (pyarrow.ArrowException, UnicodeDecodeError) as error:
-            raise OSError(f"a damaged Parquet table: {str(error).splitlines()[0]}") from error
+            if not number:
+                yield 1, Dropped(1, EMPTY, "a table without a row")
+        except (pyarrow.ArrowException, ValueError, OverflowError, LookupError, RecursionError) as error:
+            said = next(iter(str(error).splitlines()), type(error).__name__)
+            raise OSError(f"a damaged Parquet table: {said}") from error
+
+
+def _in_microseconds(batch: pyarrow.RecordBatch) -> pyarrow.RecordBatch:
+    """Python's times have no nanoseconds, those that pandas writes have."""
+    columns = [
+        column.cast(pyarrow.timestamp("us", column.type.tz), safe=False)
+        if pyarrow.types.is_timestamp(column.type) and column.type.unit == "ns"
+        else column
+        for column in batch.columns
+    ]
+    return pyarrow.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
 def _as_json(row: dict[str, Any], number: int) -> object | Dropped:

@@ -23,6 +23,7 @@ TOO_LONG = "line too long"
 
 LONGEST_LINE = 1 << 31  # bytes; a data set in one line is still read, a disk image is not
 _YAML_SIZE = 1 << 26  # bytes; such documents are read slowly, and as a whole
+_YAML_DEPTH = 200  # what can be written as JSON again; the library crashes on what is very deep
 _SETTLED_AFTER = 64  # corrupt lines at a file's start after which none is expected to be a record
 _BOM, _UTF16 = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 
@@ -166,10 +167,12 @@ def _parse_yaml(content: bytes) -> object | Dropped:
     """A YAML document as JSON values. One with aliases is refused: a small one can stand for a huge one."""
     import yaml
 
+    depth = 0
     try:
-        events = yaml.parse(content, Loader=yaml.CSafeLoader)
-        if any(isinstance(event, yaml.AliasEvent) for event in events):
-            return Dropped(1, NOT_JSON, "YAML with aliases")
+        for event in yaml.parse(content, Loader=yaml.CSafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > _YAML_DEPTH:
+                return Dropped(1, NOT_JSON, f"YAML with aliases, or deeper than {_YAML_DEPTH}")
         return _json(orjson.dumps(yaml.load(content, Loader=yaml.CSafeLoader), option=orjson.OPT_NON_STR_KEYS))
     except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
         return Dropped(1, NOT_JSON, f"nor YAML: {' '.join(str(error).split())[:200]}")
