@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 from collections import Counter
@@ -138,12 +139,14 @@ def _texts(trajectory: Trajectory) -> Iterator[str]:
 def _verdicts(path: Path) -> dict[str, bool]:
     """What `NAME.verdicts.json` beside `NAME.jsonl.gz` says: instance id → resolved. {} if there is none."""
     beside = path.with_name(path.name.split(".jsonl", 1)[0].removesuffix(".json") + ".verdicts.json")
-    if beside == path or not beside.is_file():
+    if beside == path or not os.path.isfile(beside):  # unlike the path's own question, none raises
         return {}
     try:
         verdicts = orjson.loads(beside.read_bytes())
-    except orjson.JSONDecodeError as error:
-        raise DataError(f"{beside} is not JSON ({error}). Expected an object: instance id to true or false.") from None
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise DataError(
+            f"{beside} cannot be read as JSON ({error}). Expected an object: instance id to true or false."
+        ) from None
     if not isinstance(verdicts, dict) or not all(isinstance(value, bool) for value in verdicts.values()):
         raise DataError(f"{beside} does not map instance ids to true or false. Mend it or take it away.")
     return verdicts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -80,8 +81,9 @@ def _of_folder(folder: str, group: Iterable[Entry]) -> Iterator[Log]:
     read = 0
     for entry in group:
         first = next(entry.documents)  # there is always one, if only a reason why there is none
-        if isinstance(first[1], Dropped) or not is_part(first[1]):
-            yield Log(entry.name, chain([first], entry.documents), entry.read)
+        second = next(entry.documents, None)
+        if second or isinstance(first[1], Dropped) or not is_part(first[1]):
+            yield Log(entry.name, chain(filter(None, (first, second)), entry.documents), entry.read)
         else:
             found = _NUMBERED.fullmatch(entry.name)
             assert found is not None
@@ -103,9 +105,9 @@ def files_under(paths: Iterable[str | Path], skip: Path | None = None) -> list[P
     found: dict[Path, None] = {}
     asked = [Path(path) for path in paths]
     for path in asked:
-        if path.is_dir():
+        if _kind(path) == stat.S_IFDIR:
             found.update(dict.fromkeys(_walk(path, {skip.resolve()} if skip else set())))
-        elif path.exists():
+        elif _kind(path) is not None:
             found[path] = None
         else:
             raise DataError(f"{path} does not exist. Give a log file, a folder of logs, or a store.")
@@ -134,11 +136,20 @@ def _walk(folder: Path, walked: set[Path]) -> Iterator[Path]:
     for path in inside:
         if path.name.startswith(".") or _is_no_log(path):
             continue
-        if path.is_dir():
+        kind = _kind(path)
+        if kind == stat.S_IFDIR:
             if path.resolve() not in walked:
                 yield from _walk(path, walked)
-        elif path.is_file() or path.is_symlink():
+        elif kind in (stat.S_IFREG, None):
             yield path
+
+
+def _kind(path: Path) -> int | None:
+    """What a path leads to: a folder, a file, a pipe that would be waited for; None for what cannot be looked at."""
+    try:
+        return stat.S_IFMT(path.stat().st_mode)
+    except OSError:
+        return None
 
 
 def _is_no_log(path: Path) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
+import tarfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -199,6 +201,49 @@ def test_the_events_of_a_folder_are_one_log(tmp_path: Path) -> None:
     }
     (run,) = (one for one in Store(tmp_path / "store") if one.provenance.format == "openhands")
     assert [turn.observation for turn in run.turns] == [f"{id}" for id in range(1, 24, 2)]
+
+
+def test_lines_in_a_numbered_file_are_all_read(tmp_path: Path) -> None:
+    """A number in a name does not make a file one event: a session's rows may be in it."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    head = {"type": "session_meta", "payload": {"id": "x"}}
+    call = {"type": "function_call", "name": "shell", "arguments": '{"command": ["ls"]}', "call_id": "1"}
+    output = {"type": "function_call_output", "call_id": "1", "output": "a.py"}
+    rows = [head, *({"type": "response_item", "payload": item} for item in (call, output))]
+    (folder / "1.json").write_bytes(lines(*rows))
+    report = ingest([folder], tmp_path / "store")
+    assert [(log.path, log.format, log.steps) for log in report.logs] == [(str(folder / "1.json"), "codex", 1)]
+
+
+def test_any_name_of_a_file(tmp_path: Path) -> None:
+    """A byte that is no UTF-8 can be in a name, and cannot be written into a store."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    (folder / "caf\udce9.json").write_bytes(lines(record(1)))
+    report = ingest([folder], tmp_path / "store")
+    assert orjson.loads(orjson.dumps(report.as_json()))["files"][0]["path"].endswith("/caf\\xe9.json")
+    assert Store(tmp_path / "store")[0].provenance.file.endswith("/caf\\xe9.json")
+    with tarfile.open(tmp_path / "long.tar", "w") as archive:
+        member = tarfile.TarInfo("d/" * 2500 + "x.json")
+        member.size = len(ROWS)
+        archive.addfile(member, io.BytesIO(ROWS))
+    assert ingest([tmp_path / "long.tar"], tmp_path / "store").trajectories == 2
+
+
+def test_nothing_in_a_folder_is_waited_for(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    (folder / "good.json").write_bytes(ROWS)
+    os.mkfifo(folder / "pipe")
+    for name, target in {"a": "pipe", "b": "/dev/zero", "c": "c", "d": "nowhere", "e": "."}.items():
+        (folder / name).symlink_to(target)
+    report = ingest([folder], tmp_path / "store")
+    assert {Path(log.path).name: [drop.reason for drop in log.dropped] for log in report.logs} == {
+        "good.json": [],
+        "c": [UNREADABLE],  # a link to itself
+        "d": [UNREADABLE],
+    }
 
 
 def test_a_bare_list_of_messages_is_one_document(tmp_path: Path) -> None:
