@@ -24,17 +24,10 @@ import time
 from pathlib import Path
 
 from swe_srl.errors import SandboxError
-from swe_srl.sandboxes import START, TREE, ExecResult, shell
+from swe_srl.sandboxes import TREE, ExecResult, shell, worktree
 
 _TREE_BYTES = re.compile(rb"(?<![\w./-])" + TREE.encode() + rb"(?![\w-])")
 _POLL_S = 0.02
-# The first commit has the same hash on every machine and day.
-_GIT = {
-    "GIT_AUTHOR_DATE": "2000-01-01T00:00:00+0000",
-    "GIT_COMMITTER_DATE": "2000-01-01T00:00:00+0000",
-    "GIT_CONFIG_GLOBAL": os.devnull,
-    "GIT_CONFIG_NOSYSTEM": "1",
-}
 
 
 class LocalSandbox:
@@ -49,15 +42,12 @@ class LocalSandbox:
     @classmethod
     def start(cls, source: Path) -> LocalSandbox:
         """A sandbox on a copy of `source`, as a git repository with one commit."""
-        if not source.is_dir():
-            raise SandboxError(f"{source} is no folder: a local sandbox begins with a copy of one")
         self = cls(Path(tempfile.mkdtemp(prefix="swe-srl-")).resolve())
         try:
-            shutil.copytree(source, self._tree, symlinks=True, ignore=_left_out)
+            worktree.copy(source, self._tree)
             for folder in ("home", "tmp", "control"):
                 (self._root / folder).mkdir()
             (self._control / "state").write_text(shell.first_state(str(self._tree), self._environment()))
-            _commit(self._tree)
         except BaseException:
             self.close()
             raise
@@ -66,6 +56,8 @@ class LocalSandbox:
     def exec(self, command: str, timeout_s: float) -> ExecResult:
         if not (self._tree.is_dir() and self._control.is_dir()):
             raise SandboxError(f"the tree of this sandbox is gone from {self._root}: it was closed or deleted")
+        if reason := shell.refused(command):
+            return ExecResult(reason, shell.REFUSED)
         (self._control / "command").write_bytes(self._inward(command.encode("utf-8", "surrogateescape")))
         saved = self._control / "state.next"
         saved.unlink(missing_ok=True)
@@ -78,7 +70,7 @@ class LocalSandbox:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        output = shell.Output()
+        output = shell.Output(shell.OUTPUT_CAP_BYTES)
         timed_out = not _follow(process, output, time.monotonic() + timeout_s)
         if timed_out:
             _kill(process.pid)
@@ -94,7 +86,7 @@ class LocalSandbox:
             code = 128 - code
         if _lives(process.pid):
             self._groups.append(process.pid)
-        text = output.text().replace(str(self._tree), TREE)
+        text = output.content().decode("utf-8", "replace").replace(str(self._tree), TREE)
         return ExecResult(text, code, timed_out, output.truncated)
 
     def read(self, path: str) -> bytes:
@@ -141,23 +133,6 @@ class LocalSandbox:
 
     def _outward(self, data: bytes) -> bytes:
         return data.replace(str(self._tree).encode(), TREE.encode())
-
-
-def _left_out(_folder: str, names: list[str]) -> set[str]:
-    return {name for name in names if name in (".git", "__pycache__", ".pytest_cache")}
-
-
-def _commit(tree: Path) -> None:
-    """Make the tree a repository whose one commit is its start."""
-    from git import Repo
-
-    with Repo.init(tree, initial_branch="main") as repo, repo.git.custom_environment(**_GIT):
-        with repo.config_writer() as config:
-            config.set_value("user", "name", "swe-srl")
-            config.set_value("user", "email", "swe-srl@localhost")
-        repo.git.add("-A", "--force")
-        repo.git.commit("--quiet", "--allow-empty", "--no-verify", "-m", "start")
-        repo.git.update_ref(START, "HEAD")
 
 
 def _rename_within(root: Path, old: bytes, new: bytes) -> None:
