@@ -1,0 +1,100 @@
+"""One private mount namespace per process of ours: where the daemonless backend mounts things.
+
+It is held by file descriptors, so it ends with this process and the sandboxes started in it, however they end:
+no mount is ever on the host, and none can be left behind. An ordinary user gets it within a user namespace in
+which that user is root over nothing but these mounts.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import shlex
+import subprocess
+import threading
+from pathlib import Path
+
+from swe_srl.errors import SandboxError
+from swe_srl.sandboxes import cache
+
+_TIMEOUT_S = 60.0
+# The area is a small tmpfs on an empty folder of the cache: it holds mount points and configs, no file of a tree.
+_OPEN = 'mount -t tmpfs -o mode=755,size=64m,nosuid,nodev swe-srl "$1" && echo ready && exec cat'
+
+
+class Namespace:
+    """`area` is a folder that only exists inside; every script runs in it."""
+
+    def __init__(self) -> None:
+        self.as_root = os.geteuid() == 0
+        self.area = cache.folder("mnt")
+        self._numbers = itertools.count()
+        user = [] if self.as_root else ["--user", "--map-root-user"]
+        command = ["unshare", *user, "--mount", "--propagation", "private", "--", "sh", "-c", _OPEN, "sh"]
+        holder = _popen([*command, str(self.area)])
+        assert holder.stdout is not None
+        if holder.stdout.readline() != b"ready\n":
+            _, said = holder.communicate()
+            raise SandboxError(_why_not(said.decode("utf-8", "replace").strip(), self.as_root))
+        names = ["mnt"] if self.as_root else ["user", "mnt"]
+        # From here on these keep it: the process that made it is no longer needed.
+        self._fds = {name: os.open(f"/proc/{holder.pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in names}
+        holder.communicate()
+
+    def entering(self, script: str) -> list[str]:
+        """The command line that runs a shell script in the area."""
+        flags = [f"--{_FLAGS[name]}=/proc/{os.getpid()}/fd/{fd}" for name, fd in self._fds.items()]
+        preserve = [] if self.as_root else ["--preserve-credentials"]
+        return ["nsenter", *flags, *preserve, "--", "sh", "-euc", f"cd {shlex.quote(str(self.area))}\n{script}"]
+
+    def run(self, script: str, timeout_s: float = _TIMEOUT_S) -> str:
+        """Run a shell script in the area and return what it printed. Raises SandboxError."""
+        nothing = subprocess.DEVNULL
+        try:
+            done = subprocess.run(self.entering(script), stdin=nothing, capture_output=True, timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            raise SandboxError(f"mounting took more than {timeout_s:g} s: {script}") from None
+        if done.returncode != 0:
+            raise SandboxError(f"mounting failed: {done.stderr.decode('utf-8', 'replace').strip()[-500:]}: {script}")
+        return done.stdout.decode("utf-8", "replace")
+
+    def name(self, kind: str) -> str:
+        """A new name in the area."""
+        return f"{kind}{next(self._numbers)}"
+
+
+_FLAGS = {"user": "user", "mnt": "mount"}
+_lock = threading.Lock()
+
+
+def namespace() -> Namespace:
+    """This process's own, made when it is first asked for. Raises SandboxError."""
+    with _lock:
+        return _of_process(os.getpid())
+
+
+@functools.lru_cache(maxsize=1)
+def _of_process(_pid: int) -> Namespace:
+    return Namespace()  # by process id: a forked child shares no sandbox with its parent
+
+
+def _popen(command: list[str]) -> subprocess.Popen[bytes]:
+    pipe = subprocess.PIPE
+    try:
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
+    except FileNotFoundError:
+        raise SandboxError("unshare is not installed: apt-get install util-linux") from None
+
+
+def _why_not(said: str, as_root: bool) -> str:
+    if as_root:
+        return f"root cannot make a mount namespace here ({said}): this container lacks CAP_SYS_ADMIN"
+    settings = ("kernel.unprivileged_userns_clone=1", "user.max_user_namespaces=15000")
+    for setting in (*settings, "kernel.apparmor_restrict_unprivileged_userns=0"):
+        name, _, wanted = setting.partition("=")
+        path = Path("/proc/sys", *name.split("."))
+        is_set = path.read_text().strip() if path.is_file() else wanted
+        if (is_set == "0") != (wanted == "0"):
+            return f"an ordinary user cannot make a user namespace here ({said}); as root: sysctl -w {setting}"
+    return f"an ordinary user cannot make a user namespace here ({said}); run as root, or use sandbox.kind=docker"
