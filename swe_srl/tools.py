@@ -95,22 +95,36 @@ def schemas() -> list[dict[str, Any]]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a call gave. Only bash has an exit code; `timed_out` means that the time limit ended it."""
+
+    observation: str
+    exit_code: int | None = None
+    timed_out: bool = False
+
+
 def execute(action: Action, sandbox: Sandbox, timeout_s: float) -> str:
     """Run a call of one of our three tools and return its observation.
 
     bash: what the command printed, without the last line end, and a line that tells a time-out.
     str_replace_editor: its answer, a bad argument included. submit: the patch. Raises SandboxError.
     """
+    return run(action, sandbox, timeout_s).observation
+
+
+def run(action: Action, sandbox: Sandbox, timeout_s: float) -> Ran:
+    """`execute`, with what else is known of how it ended."""
     from swe_srl.editor import edit  # here, because reading logs needs the tools' names and no sandbox
     from swe_srl.sandboxes import changes
 
     assert action.tool in TOOLS, f"{action.tool} is no tool of ours: such an action is no target"
     if action.tool == SUBMIT.name:
-        return changes(sandbox)
+        return Ran(changes(sandbox))
     if action.tool == EDITOR.name:
-        return edit(sandbox, action.arguments)
+        return Ran(edit(sandbox, action.arguments))
     result = sandbox.exec(action.arguments["command"], timeout_s)
     if not result.timed_out:
-        return result.output.removesuffix("\n")
+        return Ran(result.output.removesuffix("\n"), result.exit_code)
     late = f"The command was cancelled because it took more than {timeout_s:g} seconds."
-    return f"{result.output}\n{late}".lstrip("\n")
+    return Ran(f"{result.output}\n{late}".lstrip("\n"), result.exit_code, timed_out=True)

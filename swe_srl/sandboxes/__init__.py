@@ -6,6 +6,7 @@ variables, functions and options persist from one command to the next, as in a s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from swe_srl.errors import ConfigError, SandboxError
 TREE = "/testbed"
 START = "refs/swe-srl/start"  # the commit that the tree began with, whatever is committed later
 _PATCH = f"{TREE}/.git/swe-srl.patch"
+_OBJECT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,24 +69,42 @@ def open_sandbox(kind: str, source_folder: Path | str) -> Iterator[Sandbox]:
         sandbox.close()
 
 
-def changes(sandbox: Sandbox, timeout_s: float = 60) -> str:
+def changes(sandbox: Sandbox, timeout_s: float = 60, *, since: str = START) -> str:
     """The work tree against its start as a git patch: new, deleted and modified files, committed or not.
 
-    Ignored files are left out. The sandbox's own index, shell and directory are not touched. Raises
-    SandboxError where git cannot say, for example because `.git` was removed.
+    `since` may be a `snapshot` of this sandbox, or of the one it was forked from. Ignored files are left out. The
+    sandbox's own index, shell and directory are not touched. Raises SandboxError where git cannot say, for example
+    because `.git` was removed.
     """
+    _git(sandbox, f"git diff --cached --binary --no-color --no-ext-diff --no-renames {since} > {_PATCH}", timeout_s)
+    return sandbox.read(_PATCH).decode("utf-8", "surrogateescape")
+
+
+def snapshot(sandbox: Sandbox, timeout_s: float = 60) -> str:
+    """The work tree as it is now, as the id of a git tree: what `changes` can tell the difference to.
+
+    Nothing of it shows in the sandbox: no commit, no reference, no index of its own. Raises SandboxError.
+    """
+    said = _git(sandbox, "git write-tree", timeout_s).split()
+    if not said or not _OBJECT.fullmatch(said[-1]):
+        raise SandboxError(f"git gave no tree of {TREE}: {' '.join(said)[-300:]}")
+    return said[-1]
+
+
+def _git(sandbox: Sandbox, command: str, timeout_s: float) -> str:
+    """What a git command prints that works on a private index, in which all of the work tree is."""
     steps = (
         f"cd {TREE}",
         "export GIT_INDEX_FILE=.git/swe-srl.index GIT_PAGER=cat",
         f"git read-tree {START}",
         "git add -A",
-        f"git diff --cached --binary --no-color --no-ext-diff --no-renames {START} > {_PATCH}",
+        command,
     )
     # In a subshell with its own options: the shell's `set -e` or `set -x` must not reach this, nor it them.
-    result = sandbox.exec(f"( set +eux; {' && '.join(steps)} )", timeout_s)
+    result = sandbox.exec(f"( set +euxC; {' && '.join(steps)} )", timeout_s)
     if result.exit_code != 0:
         raise SandboxError(f"git could not tell what changed in {TREE}: {result.output.strip()[-300:]}")
-    return sandbox.read(_PATCH).decode("utf-8", "surrogateescape")
+    return result.output
 
 
 def _local(source: Path) -> Sandbox:
