@@ -241,6 +241,18 @@ def test_calls_that_cannot_be_read_or_have_no_result() -> None:
     assert trajectory.dropped == {UNREADABLE: 2, UNANSWERED: 1}
 
 
+def test_ids_that_begin_anew_in_each_answer() -> None:
+    """Servers of other models do that: a call's result is the next one with its id, not the session's first."""
+    rows = [ask("a", None, "Mend it."), use("b", "a", "Bash", command="ls"), result("c", "b", "first")]
+    rows += [use("d", "c", "Bash", command="id"), use("e", "d", "Bash", command="pwd"), result("f", "e", "second")]
+    for row in rows[1:]:
+        (part,) = row["message"]["content"]
+        part["tool_use_id" if "tool_use_id" in part else "id"] = "call_0"
+    trajectory = read_one(rows)
+    assert trajectory.turns == (Turn("", bash("ls"), "first"), Turn("", bash("pwd"), "second"))
+    assert trajectory.dropped == {UNANSWERED: 1}
+
+
 EDITOR = "str_replace_editor"
 
 
@@ -264,6 +276,13 @@ EDITOR = "str_replace_editor"
             Action(EDITOR, {"command": "view", "path": "/x", "view_range": "[1, 5]"}),
         ),
         ("Read", {"file_path": "/x", "offset": "10"}, "", None),
+        ("Read", {"file_path": "/x", "limit": -1}, "", None),
+        ("Read", {"file_path": "/x"}, "1→\n" * 2000, None),  # ours would show the rest of the file
+        ("Read", {"file_path": "/x"}, "File content (31000 tokens) exceeds maximum allowed tokens", None),
+        (
+            *("Read", {"file_path": "/x", "limit": 3000}, "1→\n" * 3000),
+            Action(EDITOR, {"command": "view", "path": "/x", "view_range": "[1, 3000]"}),
+        ),
         ("Read", {"file_path": "/x.PNG"}, "", None),
         ("Read", {"file_path": "C:\\x"}, "", None),
         (

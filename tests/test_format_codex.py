@@ -125,6 +125,15 @@ def test_items_become_turns() -> None:
     )
 
 
+def test_ids_that_begin_anew_in_each_answer() -> None:
+    """A call's output is the next one with its id, not the session's first."""
+    rows = [META, message("user", "Mend it."), call("call_0", cmd="ls"), output("call_0", "first")]
+    rows += [call("call_0", cmd="id"), call("call_0", cmd="pwd"), output("call_0", "second")]
+    trajectory = read_one(rows)
+    assert trajectory.turns == (Turn("", bash("ls"), "first"), Turn("", bash("pwd"), "second"))
+    assert trajectory.dropped == {UNANSWERED: 1}
+
+
 def test_older_rows_are_bare_items() -> None:
     rows = [
         {"id": "s", "timestamp": "t", "instructions": None, "git": {}},

@@ -14,7 +14,7 @@ from typing import Any
 from swe_srl.formats.calls import action
 from swe_srl.formats.document import Dropped, Malformed, optional_text, own_id, text
 from swe_srl.formats.task import issue_in
-from swe_srl.formats.turns import REJECTED, UNANSWERED, UNREADABLE, Turns
+from swe_srl.formats.turns import REJECTED, UNANSWERED, UNREADABLE, Turns, answers_by_id
 from swe_srl.types import Action, Provenance, Trajectory
 
 name = "claude-code"
@@ -50,6 +50,8 @@ _SUMMARY = "This session is being continued from a previous conversation"
 # Arguments that change nothing in what our tools do: a text for the display, limits, leave to run unconfined.
 _LEFT_OUT = frozenset({"description", "timeout", "dangerouslyDisableSandbox"})
 _NO_TEXT = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".pdf", ".ipynb")  # Read shows these in its own way
+
+_READ_LINES = 2000  # what Read shows if it is not told how many; of a file that is too large it shows nothing
 
 _Row = Mapping[str, Any]
 
@@ -199,14 +201,16 @@ class _Result:
     refusal: str | None
 
 
+_Said = list[tuple[Any, _Result | None]]  # an answer's parts, each call with its result
+
+
 def _replay(conversation: _Conversation) -> tuple[str, Turns]:
     """(the issue, the turns). The issue is what a user said first; a compaction's summary where nobody said more."""
     turns = Turns()
-    results = _results(conversation.messages)
     issue = ""
     for said in _spoken(conversation, turns):
         if isinstance(said, list):
-            _act(turns, said, results)
+            _act(turns, said)
         elif issue:
             turns.remark(said)
         else:
@@ -215,16 +219,17 @@ def _replay(conversation: _Conversation) -> tuple[str, Turns]:
     return issue or next(summaries, ""), turns
 
 
-def _spoken(conversation: _Conversation, turns: Turns) -> list[str | list[Any]]:
+def _spoken(conversation: _Conversation, turns: Turns) -> list[str | _Said]:
     """What the user said (text) and what the model answered (the parts of all its rows), in order.
 
     The calls of what does not stand are counted in `turns`.
     """
-    spoken: list[str | list[Any]] = []
-    answers: dict[str, list[Any]] = {}
+    spoken: list[str | _Said] = []
+    answers: dict[str, _Said] = {}
     command = False  # the user's latest row is a slash command: a meta row after it is the prompt that it stands for
-    for row, stands in zip(conversation.messages, conversation.stands, strict=True):
-        parts = _parts(row)
+    answered = _answered(conversation.messages)
+    for row, stands, said in zip(conversation.messages, conversation.stands, answered, strict=True):
+        parts = [part for part, _ in said]
         if not stands:
             for part in parts:
                 if isinstance(part, dict) and part.get("type") == "tool_use":
@@ -236,7 +241,7 @@ def _spoken(conversation: _Conversation, turns: Turns) -> list[str | list[Any]]:
                 answer = answers.setdefault(id, []) if id else []
                 if not answer:
                     spoken.append(answer)
-                answer += parts
+                answer += said
         elif _is_summary(row):
             continue
         elif words := _words(parts):
@@ -284,22 +289,30 @@ def _said_by(part: Any) -> str:
     return (optional_text(part.get("text")) or "").strip()
 
 
-def _results(messages: Sequence[_Row]) -> dict[str, _Result]:
-    results: dict[str, _Result] = {}
-    for row in messages:
-        for part in _parts(row) if row.get("type") == "user" else ():
-            if not isinstance(part, dict) or part.get("type") != "tool_result":
-                continue
-            id = part.get("tool_use_id")
-            if isinstance(id, str):
-                try:
-                    shown = text(part.get("content"), "tool_result.content")
-                except Malformed:
-                    continue
-                refused = part.get("is_error") is True or bool(row.get("toolDenialKind"))
-                refusal = _refusal(row, shown) if refused else None
-                results.setdefault(id, _Result(shown, refusal))
-    return results
+def _answered(messages: Sequence[_Row]) -> list[_Said]:
+    """Of each row its parts, a call with its result."""
+    rows = [(row, _parts(row)) for row in messages]
+    parts = [(row, part) for row, inside in rows for part in inside]
+    answers = answers_by_id([_link(row, part) for row, part in parts])
+    results = (_result(*parts[answers[at]]) if at in answers else None for at in range(len(parts)))
+    return [[(part, next(results)) for part in inside] for _, inside in rows]
+
+
+def _link(row: _Row, part: Any) -> tuple[bool, str | None]:
+    """Whether a part is a result, and its call's id; None for what is no call either."""
+    kind = (row.get("type"), part.get("type")) if isinstance(part, dict) else None
+    if kind == ("user", "tool_result"):
+        return True, optional_text(part.get("tool_use_id"))
+    return False, optional_text(part.get("id")) if kind == ("assistant", "tool_use") else None
+
+
+def _result(row: _Row, part: Mapping[str, Any]) -> _Result | None:
+    try:
+        shown = text(part.get("content"), "tool_result.content")
+    except Malformed:
+        return None
+    refused = part.get("is_error") is True or bool(row.get("toolDenialKind"))
+    return _Result(shown, _refusal(row, shown) if refused else None)
 
 
 def _refusal(row: _Row, shown: str) -> str | None:
@@ -313,18 +326,18 @@ def _refusal(row: _Row, shown: str) -> str | None:
     return REJECTED if " was blocked. For security, Claude Code " in shown[:400] else None
 
 
-def _act(turns: Turns, parts: Sequence[Any], results: Mapping[str, _Result]) -> None:
+def _act(turns: Turns, said: _Said) -> None:
     """One answer of the model. Calls and their results come together: a remark may stand between them in the log."""
     thoughts: list[str] = []
     calls: list[tuple[Action, str]] = []
     called = False
-    for part in parts:
+    for part, result in said:
         kind = part.get("type") if isinstance(part, dict) else None
         if kind in ("thinking", "text"):
             thoughts.append((optional_text(part.get(kind)) or "").strip())
         elif kind in ("tool_use", None):
             called = True
-            call = _call(part, results)
+            call = _call(part, result)
             if isinstance(call, str):
                 turns.drop(call)
             else:
@@ -338,12 +351,10 @@ def _act(turns: Turns, parts: Sequence[Any], results: Mapping[str, _Result]) -> 
         turns.talk(thought)
 
 
-def _call(part: Any, results: Mapping[str, _Result]) -> tuple[Action, str] | str:
+def _call(part: Any, result: _Result | None) -> tuple[Action, str] | str:
     """A call and its observation, or the reason why it is no step."""
     if not isinstance(part, dict):
         return UNREADABLE
-    id = part.get("id")
-    result = results.get(id) if isinstance(id, str) else None
     if result is None:
         return UNANSWERED
     if result.refusal:
@@ -381,8 +392,17 @@ def _translated(tool: object, given: dict[str, Any], shown: str) -> tuple[object
         return "str_replace_editor", {"command": "create", "path": path, "file_text": asked["content"]}
     if tool == "Read" and asked.keys() <= {"offset", "limit"} and not path.lower().endswith(_NO_TEXT):
         first, count = asked.get("offset", 1), asked.get("limit")
-        if isinstance(first, int) and (count is None or isinstance(count, int)):
+        if (
+            type(first) is int
+            and (count is None or (type(count) is int and count > 0))
+            and (count or not _is_cut(shown))
+        ):
             first = max(first, 1)  # Read takes 0 for the first line
             lines = {"view_range": [first, first + count - 1 if count else -1]} if asked else {}
             return "str_replace_editor", {"command": "view", "path": path, **lines}
     return tool, given
+
+
+def _is_cut(shown: str) -> bool:
+    """Whether Read did not show all of a file, as ours does."""
+    return shown.count("\n") >= _READ_LINES - 1 or shown.startswith("File content (")

@@ -18,7 +18,7 @@ from swe_srl.formats.calls import action
 from swe_srl.formats.claude_code import ABANDONED, INTERRUPTED
 from swe_srl.formats.document import Dropped, Malformed, optional_text, own_id
 from swe_srl.formats.task import issue_in
-from swe_srl.formats.turns import REJECTED, UNANSWERED, UNREADABLE, Turns
+from swe_srl.formats.turns import REJECTED, UNANSWERED, UNREADABLE, Turns, answers_by_id
 from swe_srl.types import Action, Provenance, TaskLink, Trajectory
 
 name = "codex"
@@ -162,44 +162,46 @@ def _replay(standing: Sequence[str | _Payload], turns: Turns) -> str:
     """Fill `turns`; return the issue, which is what a user said first."""
     outputs = _outputs(standing)
     issue = ""
-    answer = _Answer(turns, outputs)
-    for item in standing:
+    answer = _Answer(turns)
+    for number, item in enumerate(standing):
         if isinstance(item, str):
             answer.end()
             if issue:
                 turns.remark(item)
             issue = issue or item
         else:
-            answer.take(item)
+            answer.take(item, outputs.get(number))
     answer.end()
     return issue
 
 
-def _outputs(standing: Sequence[str | _Payload]) -> dict[str, str]:
-    outputs: dict[str, str] = {}
-    for item in standing:
-        if not isinstance(item, str) and _type(item) in _OUTPUTS:
-            id, output = item.get("call_id"), item.get("output")
-            if isinstance(id, str) and isinstance(output, str | list):
-                outputs.setdefault(id, output if isinstance(output, str) else "\n".join(_texts(output)))
-    return outputs
+def _outputs(standing: Sequence[str | _Payload]) -> dict[int, str]:
+    """A call's number → its output."""
+    events: list[tuple[bool, str | None]] = []
+    texts: dict[int, str] = {}
+    for number, item in enumerate(standing):
+        kind, id = ("", None) if isinstance(item, str) else (_type(item), optional_text(item.get("call_id")))
+        if kind in _OUTPUTS and not isinstance(item, str) and isinstance(output := item.get("output"), str | list):
+            texts[number] = "\n".join(_texts(output))
+        events.append((number in texts, id if number in texts or kind in _CALLS else None))
+    return {call: texts[output] for call, output in answers_by_id(events).items()}
 
 
 class _Answer:
     """The model's answer that is being read: what it thought and said, and its calls."""
 
-    def __init__(self, turns: Turns, outputs: Mapping[str, str]) -> None:
+    def __init__(self, turns: Turns) -> None:
         self._turns = turns
-        self._outputs = outputs
         self._thoughts: list[str] = []
-        self._calls: list[_Payload] = []
+        self._calls: list[tuple[_Payload, str | None]] = []  # each with its output
         self._home: str | None = None  # the directory where the session began
         self._directory: str | None = None  # where a command runs that does not say
 
-    def take(self, item: _Payload) -> None:
+    def take(self, item: _Payload, output: str | None) -> None:
+        """`output` is what answered it, if it is a call."""
         kind = _type(item)
         if kind in _CALLS:
-            self._calls.append(item)
+            self._calls.append((item, output))
         elif kind in _OUTPUTS:
             self.end()
         elif kind == "reasoning" or (kind == "message" and item.get("role") == "assistant"):
@@ -213,8 +215,8 @@ class _Answer:
     def end(self) -> None:
         """What is now complete becomes turns."""
         acted: list[tuple[Action, str]] = []
-        for item in self._calls:
-            call = _call(item, self._outputs, self._home, self._directory)
+        for item, output in self._calls:
+            call = _call(item, output, self._home, self._directory)
             if isinstance(call, str):
                 self._turns.drop(call)
             else:
@@ -229,12 +231,8 @@ class _Answer:
         self._thoughts, self._calls = [], []
 
 
-def _call(
-    item: _Payload, outputs: Mapping[str, str], home: str | None, directory: str | None
-) -> tuple[Action, str] | str:
+def _call(item: _Payload, shown: str | None, home: str | None, directory: str | None) -> tuple[Action, str] | str:
     """A call and its observation, or the reason why it is no step."""
-    id = item.get("call_id")
-    shown = outputs.get(id) if isinstance(id, str) else None
     if shown is None:
         return UNANSWERED
     if shown == "aborted" or shown.startswith("aborted by user"):

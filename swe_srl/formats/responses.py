@@ -26,7 +26,7 @@ from swe_srl.formats.document import (
 )
 from swe_srl.formats.mini_swe_agent import SUBMIT_COMMANDS
 from swe_srl.formats.task import issue_in, link, patch_in
-from swe_srl.formats.turns import REJECTED, UNANSWERED, UNREADABLE, Turns
+from swe_srl.formats.turns import REJECTED, UNANSWERED, UNREADABLE, Turns, answers_by_id
 from swe_srl.tools import BASH, SUBMIT
 from swe_srl.types import Action, Outcome, Provenance, TaskLink, Trajectory
 
@@ -130,19 +130,9 @@ def follow(turns: Turns, items: list[dict[str, Any]]) -> str:
 
 
 def _outputs(items: list[dict[str, Any]]) -> dict[int, str]:
-    """A call's position → its output: the next one after it that has its id."""
-    outputs: dict[int, str] = {}
-    ahead: dict[str, object] = {}
-    for position in range(len(items) - 1, -1, -1):
-        item = items[position]
-        id = item.get("call_id")
-        if not isinstance(id, str):
-            continue
-        if item.get("type") == "function_call_output":
-            ahead[id] = item.get("output")
-        elif id in ahead:
-            outputs[position] = _words(ahead.pop(id), "output")
-    return outputs
+    """A call's position → its output."""
+    events = [(item.get("type") == "function_call_output", optional_text(item.get("call_id"))) for item in items]
+    return {call: _words(items[output].get("output"), "output") for call, output in answers_by_id(events).items()}
 
 
 def _act(turns: Turns, said: list[str], calls: _Calls) -> None:

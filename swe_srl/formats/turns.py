@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from swe_srl.types import Action, Turn
 
@@ -12,16 +12,35 @@ UNREADABLE = "call that cannot be read"
 UNANSWERED = "call without an observation"
 
 
+def answers_by_id(events: Sequence[tuple[bool, str | None]]) -> dict[int, int]:
+    """A call's position → its answer's: the next one after it with its id, because some models number anew.
+
+    Of each event: whether it is an answer, and the id of its call; None for what is neither.
+    """
+    answers: dict[int, int] = {}
+    ahead: dict[str, int] = {}
+    for position in range(len(events) - 1, -1, -1):
+        is_answer, id = events[position]
+        if id is None:
+            continue
+        if is_answer:
+            ahead[id] = position
+        elif id in ahead:
+            answers[position] = ahead.pop(id)
+    return answers
+
+
 class _Open:
     """A turn that may still get its observation."""
 
-    __slots__ = ("action", "call_id", "observation", "thought")
+    __slots__ = ("action", "call_id", "observation", "refused", "thought")
 
     def __init__(self, thought: str, action: Action | None, call_id: str | None) -> None:
         self.thought = thought
         self.action = action
         self.call_id = call_id
         self.observation: str | None = None
+        self.refused = False
 
 
 def _oldest(waiting: deque[_Open]) -> _Open | None:
@@ -80,14 +99,21 @@ class Turns:
 
         False if no call waits for it.
         """
+        asked = self._asked(call_id)
+        if asked is not None:
+            asked.observation = text
+        return asked is not None
+
+    def refuse(self, text: str, call_id: str | None = None) -> None:
+        """The environment's answer, as to `observe`, where it says that it did not run the call: that is no turn."""
+        asked = self._asked(call_id)
+        if asked is not None:
+            asked.observation, asked.refused = text, True
+
+    def _asked(self, call_id: str | None) -> _Open | None:
         if call_id is None:
-            asked = _oldest(self._waiting)
-        else:
-            asked = _oldest(self._waiting_by_id[call_id]) or _oldest(self._waiting_by_id[None])
-        if asked is None:
-            return False
-        asked.observation = text
-        return True
+            return _oldest(self._waiting)
+        return _oldest(self._waiting_by_id[call_id]) or _oldest(self._waiting_by_id[None])
 
     def remark(self, text: str) -> None:
         """What a user said unasked: it stands after the latest turn's observation, and is no call's answer."""
@@ -101,7 +127,9 @@ class Turns:
         kept: list[Turn] = []
         last = self._turns[-1] if self._turns else None
         for turn in self._turns:
-            if turn.observation is None and turn.action and not (turn is last and turn.action.tool == "submit"):
+            if turn.refused:
+                self._dropped[REJECTED] += 1
+            elif turn.observation is None and turn.action and not (turn is last and turn.action.tool == "submit"):
                 self._dropped[UNANSWERED] += 1
             else:
                 kept.append(Turn(turn.thought, turn.action, turn.observation))
