@@ -512,6 +512,24 @@ def test_several_calls_become_several_turns() -> None:
     assert trajectory.task == TaskLink("getmoto__moto-6387", "getmoto/moto")
 
 
+def test_what_openhands_did_not_execute_is_no_step_in_a_chat_either() -> None:
+    refusal = "ERROR: Cannot execute multiple commands at once.\nPlease run each command separately"
+    calls = [
+        {"id": f"c{n}", "function": {"name": "execute_bash", "arguments": orjson.dumps({"command": f"{n}"}).decode()}}
+        for n in range(3)
+    ]
+    answers = [{"role": "tool", "tool_call_id": f"c{n}", "content": c} for n, c in enumerate(("a", refusal, "b"))]
+    messages = [{"role": "user", "content": "Mend it."}, {"role": "assistant", "tool_calls": calls}, *answers]
+    record = {"messages": messages, "instance_id": "a__b-1", "patch": "diff --git a/gold b/gold\n", "test_patch": ""}
+    trajectory = read_one(record)
+    assert [(turn.action, turn.observation) for turn in trajectory.turns] == [
+        (Action("bash", {"command": "0"}), "a"),
+        (Action("bash", {"command": "2"}), "b"),
+    ]
+    assert trajectory.dropped == {REJECTED: 1}
+    assert trajectory.outcome.patch is None  # the benchmark's solution is not the run's
+
+
 @needs_logs
 def test_the_patch_of_another_instance_is_never_taken() -> None:
     for record in load("swe_smith_xml/adp_swe-smith_sample_raw.json"):

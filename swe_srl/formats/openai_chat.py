@@ -22,7 +22,7 @@ from swe_srl.formats.document import (
     own_id,
     text,
 )
-from swe_srl.formats.openhands import heard
+from swe_srl.formats.openhands import heard, refused
 from swe_srl.formats.task import issue_in, link, patch_in, wrap_issue
 from swe_srl.formats.turns import UNREADABLE, Turns
 from swe_srl.formats.xml_messages import unwrap_observation
@@ -36,6 +36,7 @@ def detect(document: object) -> bool:
 
 
 def read(document: Any, provenance: Provenance) -> Iterator[Trajectory | Dropped]:
+    """`patch` is never used: a benchmark's row calls its own solution so, and SWE-smith's rows have another run's."""
     messages = messages_of(document)
     if messages is None:
         raise Malformed("messages", "a list of messages", document)
@@ -47,7 +48,8 @@ def read(document: Any, provenance: Provenance) -> Iterator[Trajectory | Dropped
             begun = True
             _hear(turns, message, content)
         elif role == "tool":
-            turns.observe(unwrap_observation(content), optional_text(message.get("tool_call_id")))
+            answer = turns.refuse if refused(content) else turns.observe
+            answer(unwrap_observation(content), optional_text(message.get("tool_call_id")))
         elif role == "user" and begun:
             turns.remark(content)
         elif role == "user":
@@ -67,7 +69,7 @@ def read(document: Any, provenance: Provenance) -> Iterator[Trajectory | Dropped
         outcome=Outcome(
             optional_bool(record.get("resolved")),
             optional_text(record.get("exit_status")),
-            patch_in(result.get("git_patch") or record.get("patch")),
+            patch_in(result.get("git_patch")),
         ),
         dropped=dropped,
     )
