@@ -1,0 +1,179 @@
+"""A trajectory's step as a place where commands can be run: its sandbox at step k, and one fork for each command.
+
+with at_step(step, "runc") as sandbox:
+    for branch in branches(sandbox, [step.action, Action("bash", {"command": "ls"})], timeout_s=30):
+        print(branch.observation, branch.changes)
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from swe_srl.errors import DataError, SandboxError
+from swe_srl.pool import in_order
+from swe_srl.sandboxes import TREE, Sandbox, changes, snapshot
+from swe_srl.tasks.bugfix import load_tasks, task_sandbox
+from swe_srl.tasks.variants import MARK, variant
+from swe_srl.tools import BASH, TOOLS, Ran, run
+from swe_srl.types import Action, Step, Task, Trajectory, Turn
+
+SUITE = Path(__file__).parents[1] / "environments" / "bugfix"
+TIMEOUT_S = 60.0  # a command's, where nobody says otherwise: what demonstrations are recorded with
+SHOWN_CHARS = 64 * 1024  # of a patch in JSON: a command may write a disk full
+
+
+class Unopenable(DataError):
+    """A trajectory of which no sandbox can be had; the message is the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """What one command did in its own fork. Nothing but `action` and `error` where the sandbox was lost.
+
+    `changes` is a git patch since the fork. `exit_code` is bash's; the other tools have none.
+    """
+
+    action: Action
+    observation: str | None = None
+    exit_code: int | None = None
+    timed_out: bool = False
+    changes: str | None = None
+    error: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """{"observation", "exit_code", "timed_out", "changes", "error"}; bytes that are no text are replaced."""
+        return {
+            "observation": None if self.observation is None else _clean(self.observation),
+            "exit_code": self.exit_code,
+            "timed_out": self.timed_out,
+            "changes": None if self.changes is None else _cut(_clean(self.changes)),
+            "error": None if self.error is None else _clean(self.error),
+        }
+
+
+# ------------------------------------------------------------------------------------------- to a step
+
+
+def task_of(trajectory: Trajectory, suite: Path | str = SUITE) -> Task:
+    """The task that a trajectory is an attempt at. Raises Unopenable where this project cannot open it."""
+    task_id = trajectory.task.task_id
+    if task_id is None:
+        raise Unopenable("the log names no task")
+    base, mark, number = task_id.partition(MARK)
+    task = _tasks(Path(suite).resolve()).get(base)
+    if task is None or (mark and not number.isdecimal()):
+        raise Unopenable(f"its task is none of {suite}")
+    return variant(task, int(number)) if mark else task
+
+
+@lru_cache(maxsize=4)
+def _tasks(suite: Path) -> dict[str, Task]:
+    return {task.task_id: task for task in load_tasks(suite)}
+
+
+def require_commands(turns: Sequence[Turn]) -> None:
+    """Raises Unopenable where one of these actions cannot be run again: it is no call of our tools."""
+    for turn in turns:
+        action = turn.action
+        if action is not None and not _can_run(action):
+            raise Unopenable(f"it called {action.tool!r}, which is no tool of ours")
+
+
+@contextmanager
+def at_step(step: Step, kind: str, *, suite: Path | str = SUITE, timeout_s: float = TIMEOUT_S) -> Iterator[Sandbox]:
+    """A sandbox of the named kind as the expert's k-th command found it: its earlier commands are run in it.
+
+    Raises Unopenable, ConfigError for an unknown kind, and SandboxError.
+    """
+    task = task_of(step.trajectory, suite)
+    require_commands(step.history)
+    with task_sandbox(task, kind) as sandbox:
+        for turn in step.history:
+            again(turn, step.trajectory, sandbox, timeout_s)
+        yield sandbox
+
+
+def again(turn: Turn, trajectory: Trajectory, sandbox: Sandbox, timeout_s: float) -> Ran:
+    """Run a logged turn's action: where each command had a fresh shell, it leaves nothing in ours."""
+    action = turn.action
+    assert action is not None
+    if trajectory.shell == "fresh" and action.tool == BASH.name:
+        command = f"( cd {TREE}; eval {shlex.quote(action.arguments['command'])} )"
+        action = replace(action, arguments={**action.arguments, "command": command})
+    return run(action, sandbox, timeout_s)
+
+
+# --------------------------------------------------------------------------------------------- from there
+
+
+def branches(
+    sandbox: Sandbox, actions: Sequence[Action], timeout_s: float = TIMEOUT_S, workers: int = 4
+) -> list[Branch]:
+    """Run each action in a fork of its own, `workers` at a time; in the actions' order. All forks are closed.
+
+    At most `workers` forks are there at once. A fork that is lost is its branch's error; only where the
+    sandbox itself cannot be read this raises SandboxError.
+    """
+    since = snapshot(sandbox)
+    forking = Lock()  # a sandbox does one thing at a time
+
+    def branch(action: Action) -> Branch:
+        try:
+            with forking:
+                fork = sandbox.fork()
+        except (SandboxError, OSError) as error:
+            return Branch(action, error=str(error))
+        try:
+            return _in_fork(fork, action, timeout_s, since)
+        finally:
+            fork.close()
+
+    return list(in_order(branch, actions, min(workers, len(actions))))
+
+
+def run_distinct(
+    sandbox: Sandbox, actions: Sequence[Action], timeout_s: float = TIMEOUT_S, workers: int = 4
+) -> list[Branch]:
+    """`branches`, but equal actions share one fork: a policy that knows its mind repeats itself."""
+    distinct = {_key(action): action for action in actions}
+    found = dict(zip(distinct, branches(sandbox, list(distinct.values()), timeout_s, workers), strict=True))
+    return [found[_key(action)] for action in actions]
+
+
+def _in_fork(fork: Sandbox, action: Action, timeout_s: float, since: str) -> Branch:
+    try:
+        ran = run(action, fork, timeout_s)
+    except (SandboxError, OSError, ValueError) as error:  # ValueError: what a policy writes may be no path at all
+        return Branch(action, error=str(error))
+    done = Branch(action, ran.observation, ran.exit_code, ran.timed_out)
+    try:
+        return replace(done, changes=changes(fork, since=since))
+    except (SandboxError, OSError) as error:
+        return replace(done, error=str(error))
+
+
+def _key(action: Action) -> tuple[str, frozenset[tuple[str, str]]]:
+    return action.tool, frozenset(action.arguments.items())
+
+
+def _can_run(action: Action) -> bool:
+    return action.tool in TOOLS and (action.tool != BASH.name or "command" in action.arguments)
+
+
+def _clean(text: str) -> str:
+    """Bytes that are no UTF-8 as replacement characters: JSON holds text alone."""
+    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+
+
+def _cut(text: str) -> str:
+    if len(text) <= SHOWN_CHARS:
+        return text
+    half = SHOWN_CHARS // 2
+    return f"{text[:half]}\n[... {len(text) - 2 * half} characters cut out ...]\n{text[-half:]}"
