@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from swe_srl import cli_live
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -232,6 +234,9 @@ def doctor(
     quieten()
     found = look(config, overrides or [])
     show(found, Pretty(found), json)
+
+
+app.command(epilog="Example: swe-srl replay trajectories --limit 10")(cli_live.replay)
 
 
 # ---------------------------------------------------------------------------------------- the two ways out

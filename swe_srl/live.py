@@ -50,11 +50,11 @@ class Branch:
     def as_json(self) -> dict[str, Any]:
         """{"observation", "exit_code", "timed_out", "changes", "error"}; bytes that are no text are replaced."""
         return {
-            "observation": None if self.observation is None else _clean(self.observation),
+            "observation": None if self.observation is None else readable(self.observation),
             "exit_code": self.exit_code,
             "timed_out": self.timed_out,
-            "changes": None if self.changes is None else _cut(_clean(self.changes)),
-            "error": None if self.error is None else _clean(self.error),
+            "changes": None if self.changes is None else _cut(readable(self.changes)),
+            "error": None if self.error is None else readable(self.error),
         }
 
 
@@ -167,7 +167,7 @@ def _can_run(action: Action) -> bool:
     return action.tool in TOOLS and (action.tool != BASH.name or "command" in action.arguments)
 
 
-def _clean(text: str) -> str:
+def readable(text: str) -> str:
     """Bytes that are no UTF-8 as replacement characters: JSON holds text alone."""
     return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
 

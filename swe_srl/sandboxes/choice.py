@@ -1,0 +1,42 @@
+"""Which backend a command uses where nobody names one: the first that isolates, and works here."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from swe_srl.errors import ConfigError, SweSrlError
+from swe_srl.sandboxes import BACKENDS, open_sandbox
+
+PREFERRED = ("docker", "runc")  # `local` isolates nothing: it is for those who name it
+
+
+def chosen(kind: str | None) -> str:
+    """The named kind, or the first preferred one that works. Raises ConfigError, with why none does."""
+    if kind is not None:
+        if kind not in BACKENDS:
+            raise ConfigError(f"--sandbox {kind!r} is none of {', '.join(BACKENDS)}")
+        return kind
+    reasons = []
+    for name in PREFERRED:
+        if name in BACKENDS:
+            reason = trouble(name)
+            if reason is None:
+                return name
+            reasons.append(f"{name}: {reason}")
+    raise ConfigError(
+        f"no sandbox that isolates works here ({'; '.join(reasons) or 'none is installed'}). Mend one (see swe-srl doctor)"
+        ", or give --sandbox local: it runs the commands on this machine, as you"
+    )
+
+
+def trouble(kind: str) -> str | None:
+    """Why a sandbox of this kind does not work here, or None where it does: it is tried."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "here").touch()
+        try:
+            with open_sandbox(kind, folder) as sandbox:
+                printed = sandbox.exec("ls", timeout_s=20).output
+        except (SweSrlError, OSError) as error:
+            return str(error)
+    return None if "here" in printed else f"`ls` printed {printed[:200]!r}"
