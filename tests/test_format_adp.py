@@ -12,7 +12,7 @@ from broken import bears
 
 from swe_srl.formats import adp, mini_swe_agent, nebius, xml_messages
 from swe_srl.formats.document import Dropped
-from swe_srl.formats.turns import UNANSWERED, UNREADABLE
+from swe_srl.formats.turns import REJECTED, UNANSWERED, UNREADABLE
 from swe_srl.types import Action, Outcome, Provenance, TaskLink, Trajectory, Turn
 
 LOGS = Path(__file__).parents[2] / "shared" / "data" / "trajectories"
@@ -168,6 +168,12 @@ def test_ids_pair_calls_with_observations() -> None:
     )
     assert trajectory.turns == (bash("1", "one"), bash("2", "two\n\nGo on."))
     assert trajectory.dropped == {UNANSWERED: 1}
+
+
+def test_what_openhands_did_not_execute_is_no_step() -> None:
+    refusal = see("The action has not been executed due to a runtime error.")
+    trajectory = read_one(record(see("Mend it.", "user"), run("ls"), see("a.py"), run("pwd"), refusal))
+    assert (trajectory.turns, trajectory.dropped) == ((bash("ls", "a.py"),), {REJECTED: 1})
 
 
 def test_calls_in_a_row_without_ids_cannot_be_paired() -> None:

@@ -512,6 +512,24 @@ def test_several_calls_become_several_turns() -> None:
     assert trajectory.task == TaskLink("getmoto__moto-6387", "getmoto/moto")
 
 
+def test_mini_v2_calls_after_a_submit_did_not_run() -> None:
+    commands = {"a": "ls", "b": mini.SUBMIT_COMMAND, "c": "git status"}
+    said = {
+        "a": "x.py",
+        "b": "<exception>action was not executed</exception>",
+        "c": '{"exception_info": "action was not executed"}',
+    }
+    calls = [
+        {"id": id, "function": {"name": "bash", "arguments": orjson.dumps({"command": command}).decode()}}
+        for id, command in commands.items()
+    ]
+    answers = [{"role": "tool", "tool_call_id": id, "content": content} for id, content in said.items()]
+    messages = [{"role": "user", "content": "Mend it."}, {"role": "assistant", "tool_calls": calls}, *answers]
+    trajectory = read_one({"messages": messages, "info": {}, "trajectory_format": "mini-swe-agent-1.1"})
+    assert trajectory.turns == (Turn("", Action("bash", {"command": "ls"}), "x.py"), Turn("", Action("submit"), None))
+    assert trajectory.dropped == {REJECTED: 1}
+
+
 def test_what_openhands_did_not_execute_is_no_step_in_a_chat_either() -> None:
     refusal = "ERROR: Cannot execute multiple commands at once.\nPlease run each command separately"
     calls = [

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
+from swe_srl.formats import openhands
 from swe_srl.formats.calls import action
 from swe_srl.formats.document import Dropped, Malformed, mapping, mappings, optional_text, own_id, text
 from swe_srl.formats.mini_swe_agent import SUBMIT_COMMANDS
@@ -159,5 +160,7 @@ def _see(turns: Turns, item: dict[str, Any], linked: bool) -> None:
         shown = ""
     else:
         shown = unwrap_observation(text(item.get("content"), "content[].content"))
-    if (linked and id is None) or not turns.observe(shown, id):
+    if openhands.refused(shown):
+        turns.refuse(shown, id)
+    elif (linked and id is None) or not turns.observe(shown, id):
         turns.remark(shown)

@@ -54,6 +54,10 @@ SUBMIT_COMMANDS = frozenset(
 
 _SIGNS = ("<returncode>", "COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT", "MINI_SWE_AGENT_FINAL_OUTPUT")
 
+# The agent's word that a call did not run, as text and as JSON.
+_NOT_RUN = "<exception>action was not executed</exception>"
+_NOT_RUN_JSON = '"exception_info": "action was not executed"'
+
 _SYSTEM = "You are a helpful assistant that can interact with a computer shell to solve programming tasks."
 
 
@@ -116,8 +120,14 @@ def read_turns(messages: list[dict[str, Any]]) -> tuple[tuple[Turn, ...], dict[s
             if mapping(message.get("extra"), "extra").get("exit_status") == "Submitted":
                 turns.observe(said)
         else:
-            turns.observe(said, message.get("tool_call_id"))
+            answer = turns.refuse if not_run(said) else turns.observe
+            answer(said, optional_text(message.get("tool_call_id")))
     return turns.close()
+
+
+def not_run(answer: str) -> bool:
+    """Whether the agent says that it did not run a call: one that stands after a submit, for one."""
+    return answer.startswith(_NOT_RUN) or (answer.startswith("{") and _NOT_RUN_JSON in answer[-80:])
 
 
 def _hear(turns: Turns, message: dict[str, Any], said: str, fence: str, last: bool) -> None:

@@ -24,7 +24,7 @@ from swe_srl.formats.document import (
     own_id,
     text,
 )
-from swe_srl.formats.mini_swe_agent import SUBMIT_COMMANDS
+from swe_srl.formats.mini_swe_agent import SUBMIT_COMMANDS, not_run
 from swe_srl.formats.task import issue_in, link, patch_in
 from swe_srl.formats.turns import REJECTED, UNANSWERED, UNREADABLE, Turns, answers_by_id
 from swe_srl.tools import BASH, SUBMIT
@@ -43,9 +43,7 @@ _FRESH = ("mini-swe-agent", "mini_swe_agent", "opencode")
 # Terminus types all of an answer's keys, and then looks at the terminal once.
 _TYPED = ("bash_command", "mark_task_complete")
 
-# The agent's own word that a call did not run: mini-swe-agent's as text and as JSON, and Claude Code's.
-_NOT_RUN = ("<exception>action was not executed</exception>", "<tool_use_error>")
-_NOT_RUN_JSON = '"exception_info": "action was not executed"'
+_TOOL_USE_ERROR = "<tool_use_error>"  # Claude Code's word that a call did not run
 
 _Calls = list[tuple[dict[str, Any], str | None]]  # each with its output
 
@@ -177,7 +175,7 @@ def action_in(call: dict[str, Any]) -> Action:
 
 
 def _refused(output: str) -> bool:
-    return output.startswith(_NOT_RUN) or (output.startswith("{") and _NOT_RUN_JSON in output[-80:])
+    return output.startswith(_TOOL_USE_ERROR) or not_run(output)
 
 
 def _words(content: object, where: str) -> str:

@@ -105,9 +105,12 @@ class Turns:
         return asked is not None
 
     def refuse(self, text: str, call_id: str | None = None) -> None:
-        """The environment's answer, as to `observe`, where it says that it did not run the call: that is no turn."""
+        """The environment's answer, as to `observe`, where it says that it did not run the call: that is no turn.
+
+        Of a submit it may say so, too: nothing is left to be run.
+        """
         asked = self._asked(call_id)
-        if asked is not None:
+        if asked is not None and asked.action != Action("submit"):
             asked.observation, asked.refused = text, True
 
     def _asked(self, call_id: str | None) -> _Open | None:
@@ -125,11 +128,12 @@ class Turns:
     def close(self) -> tuple[tuple[Turn, ...], dict[str, int]]:
         """(turns, what was dropped by reason). A call without an answer is kept only if it is a last submit."""
         kept: list[Turn] = []
-        last = self._turns[-1] if self._turns else None
-        for turn in self._turns:
-            if turn.refused:
-                self._dropped[REJECTED] += 1
-            elif turn.observation is None and turn.action and not (turn is last and turn.action.tool == "submit"):
+        ran = [turn for turn in self._turns if not turn.refused]
+        if refused := len(self._turns) - len(ran):
+            self._dropped[REJECTED] += refused
+        last = ran[-1] if ran else None
+        for turn in ran:
+            if turn.observation is None and turn.action and not (turn is last and turn.action.tool == "submit"):
                 self._dropped[UNANSWERED] += 1
             else:
                 kept.append(Turn(turn.thought, turn.action, turn.observation))
