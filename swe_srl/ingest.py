@@ -18,7 +18,7 @@ from swe_srl.formats import FORMATS, Dropped
 from swe_srl.ingest_report import LogReport, Report
 from swe_srl.logs import Log, contents, files_under, logs, size
 from swe_srl.redact import redact
-from swe_srl.store import Store, is_store, write_store
+from swe_srl.store import Store, is_free, is_store, write_store
 from swe_srl.types import Trajectory
 
 DUPLICATE = "duplicate of an earlier trajectory"
@@ -36,7 +36,7 @@ def ingest(
     """
     if Path(out).exists() and not Path(out).is_dir():
         raise DataError(f"{out} is a file. Give a folder for the store, or a path where one can be made.")
-    if Path(out).is_dir() and any(Path(out).iterdir()) and not is_store(Path(out)):
+    if not is_free(Path(out)):
         raise DataError(f"{out} holds other files. Give a store a folder of its own: it would be read as a log else.")
     report = Report(redacted=redacted)
     write_store(out, _read(files_under(paths, skip=Path(out)), report, progress))

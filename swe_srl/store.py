@@ -32,6 +32,7 @@ __all__ = ["IndexRow", "Store", "from_json", "is_store", "to_json", "with_unique
 TRAJECTORIES = "trajectories.jsonl.zst"
 INDEX = "index.jsonl"
 
+_PARTS = {f".{TRAJECTORIES}.part", f".{INDEX}.part"}  # while a store is written
 _CHUNK = 1 << 16
 _DAMAGE = (zstandard.ZstdError, orjson.JSONDecodeError, Malformed)
 _AGAIN = "Make the store again: swe-srl ingest LOGS --out DIR"
@@ -55,6 +56,11 @@ class IndexRow:
 def is_store(folder: Path) -> bool:
     """Whether the folder was made by `write_store`."""
     return (folder / TRAJECTORIES).is_file()
+
+
+def is_free(folder: Path) -> bool:
+    """Whether a store may be written there: nothing is there, an older store, or what a killed writer left."""
+    return is_store(folder) or not folder.is_dir() or {path.name for path in folder.iterdir()} <= _PARTS
 
 
 def with_unique_ids(trajectories: Iterable[Trajectory]) -> Iterator[Trajectory]:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import tarfile
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -430,6 +431,29 @@ def test_nothing_usable_is_a_users_error(tmp_path: Path) -> None:
     assert not (tmp_path / "store").exists()
     with pytest.raises(DataError, match="is a file"):
         ingest([tmp_path], tmp_path / "other.json")
+
+
+def test_an_ingest_that_was_killed_can_be_done_again(tmp_path: Path) -> None:
+    """It leaves what it had written: nobody has to clear it away."""
+    (tmp_path / "log.jsonl").write_bytes(ROWS)
+    store = tmp_path / "store"
+    store.mkdir()
+    for name in (".trajectories.jsonl.zst.part", ".index.jsonl.part"):
+        (store / name).write_bytes(b"half")
+    assert ingest([tmp_path / "log.jsonl"], store).trajectories == 2
+    assert sorted(path.name for path in store.iterdir()) == ["index.jsonl", "trajectories.jsonl.zst"]
+
+
+def test_a_pipe_is_read_with_its_progress(tmp_path: Path) -> None:
+    """As the shell's <(…) gives one."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(ROWS,))
+    writer.start()
+    told: list[int] = []
+    report = ingest([pipe], tmp_path / "store", lambda read, total, name: told.append(read))
+    writer.join()
+    assert (report.trajectories, told) == (2, [0, 0])
 
 
 def test_a_failed_ingest_leaves_the_store_that_was_there(tmp_path: Path) -> None:

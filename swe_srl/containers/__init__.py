@@ -40,22 +40,23 @@ def entries(path: Path) -> Iterator[Entry]:
             file = stack.enter_context(path.open("rb", buffering=BUFFER))
             stream = opened(file, stack)
             archive = is_tar(stream)
+            read = file.tell if file.seekable() else lambda: 0  # of a pipe nobody knows
         except BROKEN as error:
             yield Entry(_name(path), iter([_broken(0, error)]), lambda: 0)
             return
         if not archive:
-            yield Entry(_name(path), _told(stream), file.tell)
+            yield Entry(_name(path), _told(stream), read)
             return
         last: Row | None = 1, Dropped(1, EMPTY, "an archive without a file")
         try:
             for name, member in members(stream):
                 last = None
                 with ExitStack() as unpacking:  # of this member: an archive may have a million
-                    yield Entry(_name(f"{path}/{name}"), _told(opened(member, unpacking)), file.tell)
+                    yield Entry(_name(f"{path}/{name}"), _told(opened(member, unpacking)), read)
         except BROKEN as error:
             last = _broken(0, error)
         if last:
-            yield Entry(_name(path), iter([last]), file.tell)
+            yield Entry(_name(path), iter([last]), read)
 
 
 def _name(path: object) -> str:
