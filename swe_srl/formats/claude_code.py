@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from swe_srl.formats.calls import action
+from swe_srl.formats.claude_code_rows import Conversation, Row, answer_id, conversations, parts_of
 from swe_srl.formats.document import Dropped, Malformed, optional_text, own_id, text
 from swe_srl.formats.task import issue_in
 from swe_srl.formats.turns import REJECTED, UNANSWERED, UNREADABLE, Turns, answers_by_id
@@ -53,10 +54,6 @@ _NO_TEXT = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".pdf", ".ipynb")  # Read 
 
 _READ_LINES = 2000  # what Read shows if it is not told how many; of a file that is too large it shows nothing
 
-_Row = Mapping[str, Any]
-
-_MAIN = "main"
-
 
 def is_part(row: object) -> bool:
     """Every kind of row names its session; but a summary names a message, and so does a snapshot of files."""
@@ -74,14 +71,14 @@ def detect(document: object) -> bool:
 
 def read(document: Any, provenance: Provenance) -> Iterator[Trajectory | Dropped]:
     rows = document["loglines"] if isinstance(document, dict) else document
-    conversations = _conversations(rows)
-    if not conversations:
+    found = conversations(rows)
+    if not found:
         yield Dropped(provenance.line, "no action", f"{len(rows)} rows, no message")
-    for conversation in conversations:
+    for conversation in found:
         yield _trajectory(conversation, replace(provenance, line=provenance.line + conversation.start))
 
 
-def _trajectory(conversation: _Conversation, provenance: Provenance) -> Trajectory | Dropped:
+def _trajectory(conversation: Conversation, provenance: Provenance) -> Trajectory | Dropped:
     issue, turns = _replay(conversation)
     kept, dropped = turns.close()
     if not any(turn.action for turn in kept):
@@ -98,98 +95,6 @@ def _trajectory(conversation: _Conversation, provenance: Provenance) -> Trajecto
     )
 
 
-# --------------------------------------------------------------------------------------------- the tree of rows
-
-
-@dataclass(frozen=True, slots=True)
-class _Conversation:
-    """`start`: the first row's index. `messages`: all its users' and assistants' rows; `stands`: is it in the chain?"""
-
-    start: int
-    messages: Sequence[_Row]
-    stands: Sequence[bool]
-
-
-def _conversations(rows: Sequence[object]) -> list[_Conversation]:
-    """The log's conversations in the order of their beginnings."""
-    nodes: dict[int, _Row] = {}
-    parents = _parents(rows, nodes)
-    starts: dict[int, int] = {}
-    messages: dict[int, list[int]] = {}
-    for index, parent in parents.items():  # a parent comes before its children
-        starts[index] = index if parent is None else starts[parent]
-        if nodes[index].get("type") in ("user", "assistant"):
-            messages.setdefault(starts[index], []).append(index)
-    return [_conversation(start, members, parents, nodes) for start, members in messages.items()]
-
-
-def _parents(rows: Sequence[object], nodes: dict[int, _Row]) -> dict[int, int | None]:
-    """The index of each row's parent, for the rows that are chained; these rows are put into `nodes`.
-
-    A second row with one `uuid` is a copy, made when a session was resumed, and left out. After a compaction
-    `parentUuid` is null, and a parent may be missing: such a row goes on from the one before it. Only a prompt
-    without a parent begins a conversation, if the log chains its rows at all.
-    """
-    parents: dict[int, int | None] = {}
-    known: dict[str, int] = {}
-    latest: dict[str, int] = {}  # a side's latest row
-    chained = any(isinstance(row, dict) and row.get("parentUuid") for row in rows)
-    for index, row in enumerate(rows):
-        if not isinstance(row, dict):
-            continue
-        uuid = row.get("uuid")
-        if uuid in known if isinstance(uuid, str) else row.get("type") not in ("user", "assistant"):
-            continue
-        side = _side(row)
-        named = row.get("parentUuid") or row.get("logicalParentUuid")
-        parent = known.get(named) if isinstance(named, str) else None
-        elsewhere = parent is not None and _side(nodes[parent]) != side
-        if parent is None or elsewhere:
-            task = elsewhere and side != _MAIN  # a sub-agent's, which may follow the main agent's call
-            anew = chained and (task or not named) and _is_prompt(row)
-            parent = None if anew else latest.get(side)
-        if isinstance(uuid, str):
-            known[uuid] = index
-        latest[side] = index
-        parents[index] = parent
-        nodes[index] = row
-    return parents
-
-
-def _side(row: _Row) -> str:
-    """Whose row it is: the main agent's, or which sub-agent's. Old logs do not name sub-agents."""
-    return f"sub-agent {row.get('agentId')}" if row.get("isSidechain") is True else _MAIN
-
-
-def _is_prompt(row: _Row) -> bool:
-    typed = row.get("type") == "user" and not row.get("isMeta") and not row.get("isCompactSummary")
-    return typed and not any(isinstance(part, dict) and part.get("type") == "tool_result" for part in _parts(row))
-
-
-def _conversation(
-    start: int, members: Sequence[int], parents: Mapping[int, int | None], nodes: Mapping[int, _Row]
-) -> _Conversation:
-    """What stands is the last message's chain; and all of an answer whose one row is in it.
-
-    Calls that ran side by side are such: each result follows its own call's row, so only one of them is in the chain.
-    """
-    chain: set[int] = set()
-    at: int | None = members[-1]
-    while at is not None:
-        chain.add(at)
-        at = parents[at]
-    answers = {id for index in members if index in chain and (id := _answer_id(nodes[index]))}
-    stands = [index in chain or _answer_id(nodes[index]) in answers for index in members]
-    return _Conversation(start, [nodes[index] for index in members], stands)
-
-
-def _answer_id(row: _Row) -> str | None:
-    message = row.get("message")
-    if row.get("type") != "assistant" or not isinstance(message, dict):
-        return None
-    return optional_text(message.get("id"))
-
-
 # --------------------------------------------------------------------------------------------- messages → turns
 
 
@@ -204,7 +109,7 @@ class _Result:
 _Said = list[tuple[Any, _Result | None]]  # an answer's parts, each call with its result
 
 
-def _replay(conversation: _Conversation) -> tuple[str, Turns]:
+def _replay(conversation: Conversation) -> tuple[str, Turns]:
     """(the issue, the turns). The issue is what a user said first; a compaction's summary where nobody said more."""
     turns = Turns()
     issue = ""
@@ -215,11 +120,11 @@ def _replay(conversation: _Conversation) -> tuple[str, Turns]:
             turns.remark(said)
         else:
             issue = said
-    summaries = (_words(_parts(row)) for row in conversation.messages if _is_summary(row))
+    summaries = (_words(parts_of(row)) for row in conversation.messages if _is_summary(row))
     return issue or next(summaries, ""), turns
 
 
-def _spoken(conversation: _Conversation, turns: Turns) -> list[str | _Said]:
+def _spoken(conversation: Conversation, turns: Turns) -> list[str | _Said]:
     """What the user said (text) and what the model answered (the parts of all its rows), in order.
 
     The calls of what does not stand are counted in `turns`.
@@ -237,7 +142,7 @@ def _spoken(conversation: _Conversation, turns: Turns) -> list[str | _Said]:
         elif row.get("type") == "assistant":
             command = False
             if not _is_canned(row):
-                id = _answer_id(row)
+                id = answer_id(row)
                 answer = answers.setdefault(id, []) if id else []
                 if not answer:
                     spoken.append(answer)
@@ -253,28 +158,18 @@ def _spoken(conversation: _Conversation, turns: Turns) -> list[str | _Said]:
     return spoken
 
 
-def _is_summary(row: _Row) -> bool:
+def _is_summary(row: Row) -> bool:
     """What Claude Code tells the model of the conversation before a compaction. The conversation itself is here."""
     if row.get("type") != "user":
         return False
-    return row.get("isCompactSummary") is True or any(_said_by(part).startswith(_SUMMARY) for part in _parts(row))
+    return row.get("isCompactSummary") is True or any(_said_by(part).startswith(_SUMMARY) for part in parts_of(row))
 
 
-def _is_canned(row: _Row) -> bool:
+def _is_canned(row: Row) -> bool:
     """An error of the API, or an answer that Claude Code itself puts in place of the model's."""
     message = row.get("message")
     synthetic = isinstance(message, dict) and message.get("model") == "<synthetic>"
     return synthetic or row.get("isApiErrorMessage") is True
-
-
-def _parts(row: _Row) -> list[Any]:
-    message = row.get("message")
-    content = message.get("content") if isinstance(message, dict) else message
-    if isinstance(content, str):
-        return [{"type": "text", "text": content}]
-    if isinstance(content, list):
-        return content
-    return [] if content is None else [content]
 
 
 def _words(parts: Sequence[Any]) -> str:
@@ -289,16 +184,16 @@ def _said_by(part: Any) -> str:
     return (optional_text(part.get("text")) or "").strip()
 
 
-def _answered(messages: Sequence[_Row]) -> list[_Said]:
+def _answered(messages: Sequence[Row]) -> list[_Said]:
     """Of each row its parts, a call with its result."""
-    rows = [(row, _parts(row)) for row in messages]
+    rows = [(row, parts_of(row)) for row in messages]
     parts = [(row, part) for row, inside in rows for part in inside]
     answers = answers_by_id([_link(row, part) for row, part in parts])
     results = (_result(*parts[answers[at]]) if at in answers else None for at in range(len(parts)))
     return [[(part, next(results)) for part in inside] for _, inside in rows]
 
 
-def _link(row: _Row, part: Any) -> tuple[bool, str | None]:
+def _link(row: Row, part: Any) -> tuple[bool, str | None]:
     """Whether a part is a result, and its call's id; None for what is no call either."""
     kind = (row.get("type"), part.get("type")) if isinstance(part, dict) else None
     if kind == ("user", "tool_result"):
@@ -306,7 +201,7 @@ def _link(row: _Row, part: Any) -> tuple[bool, str | None]:
     return False, optional_text(part.get("id")) if kind == ("assistant", "tool_use") else None
 
 
-def _result(row: _Row, part: Mapping[str, Any]) -> _Result | None:
+def _result(row: Row, part: Mapping[str, Any]) -> _Result | None:
     try:
         shown = text(part.get("content"), "tool_result.content")
     except Malformed:
@@ -315,7 +210,7 @@ def _result(row: _Row, part: Mapping[str, Any]) -> _Result | None:
     return _Result(shown, _refusal(row, shown) if refused else None)
 
 
-def _refusal(row: _Row, shown: str) -> str | None:
+def _refusal(row: Row, shown: str) -> str | None:
     """Why an erroneous result means that nothing was executed; None if a call ran and failed."""
     if shown.startswith(_INTERRUPTION):
         return INTERRUPTED
