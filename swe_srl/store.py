@@ -66,13 +66,15 @@ def is_free(folder: Path) -> bool:
 def with_unique_ids(trajectories: Iterable[Trajectory]) -> Iterator[Trajectory]:
     """The same trajectories in order; the second with an id gets "-2" after it, the third "-3"."""
     taken: set[str] = set()
+    numbers: dict[str, int] = {}  # the last that was given to an id: a data set may have ten thousand runs of one
 
     def named(trajectory: Trajectory) -> Trajectory:
-        id, number = trajectory.id, 1
+        id, number = trajectory.id, numbers.get(trajectory.id, 1)
         while id in taken:
             number += 1
             id = f"{trajectory.id}-{number}"
         taken.add(id)
+        numbers[trajectory.id] = number
         return trajectory if id == trajectory.id else replace(trajectory, id=id)
 
     return map(named, trajectories)  # unlike a loop, it does not hold one while the next is read

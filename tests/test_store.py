@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -98,6 +99,14 @@ def test_ids_are_made_unique_in_order() -> None:
     ids = ["a", "a-2", "a", "a", "b"]
     given = [replace(run(0), id=id) for id in ids]
     assert [t.id for t in with_unique_ids(given)] == ["a", "a-2", "a-3", "a-4", "b"]
+
+
+def test_many_runs_of_one_id_take_no_more_than_their_share() -> None:
+    """30,000: each is not counted up from the first again, which would take minutes."""
+    begin = time.process_time()
+    *_, last = with_unique_ids([run(0)] * 30_000)
+    assert last.id == f"{run(0).id}-30000"
+    assert time.process_time() - begin < 5
 
 
 def test_a_writer_that_fails_leaves_the_old_store(tmp_path: Path) -> None:
