@@ -25,8 +25,8 @@ def chosen(kind: str | None) -> str:
                 return name
             reasons.append(f"{name}: {reason}")
     raise ConfigError(
-        f"no sandbox that isolates works here ({'; '.join(reasons) or 'none is installed'}). Mend one (see swe-srl doctor)"
-        ", or give --sandbox local: it runs the commands on this machine, as you"
+        f"no sandbox that isolates works here ({'; '.join(reasons) or 'none is installed'}). See swe-srl doctor, or "
+        "give --sandbox local: it runs the commands on this machine, as you"
     )
 
 
