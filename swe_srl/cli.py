@@ -83,6 +83,10 @@ def inspect(
     step: Annotated[int | None, typer.Option(help="Show one step of it; of a run: one update's groups.")] = None,
     tokenizer: Annotated[str | None, typer.Option(help="Lengths in its tokens, too: a folder or a hub name.")] = None,
     pictures: Annotated[Path | None, typer.Option(help="Folder for overview.png.")] = None,
+    live: Annotated[bool, typer.Option("--live", help="Run the step's commands in a sandbox, each in a fork.")] = False,
+    command: Annotated[list[str] | None, typer.Option(help="With --live: a bash command of yours, too.")] = None,
+    sandbox: cli_live.Kind = None,
+    tasks: cli_live.Suite = None,
     json: Json = False,
 ) -> None:
     """Look at data, at one step as the policy sees it, or at the groups of an update."""
@@ -91,11 +95,15 @@ def inspect(
     from swe_srl.ingest import open_data
 
     run = inspection.is_run(data)
+    if not live and (command or sandbox or tasks):
+        raise UserError("--command, --sandbox and --tasks belong to --live: give it, too")
     if run and trajectory is not None:
         raise UserError(f"--trajectory is of data, and {data} is a run: give --step N for the groups of an update")
     if (run or trajectory is not None) and (tokenizer is not None or pictures is not None):
         raise UserError("--tokenizer and --pictures are of data as a whole: leave them out here")
-    if run:
+    if live:
+        cli_live.inspect_live(data, trajectory, step, command or [], sandbox, tasks, json)
+    elif run:
         show(*inspection.run_groups(data, step), json)
     elif trajectory is not None:
         trajectories = open_data(data)

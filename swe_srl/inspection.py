@@ -17,6 +17,7 @@ from swe_srl.actions import canonical, is_target, render_completion
 from swe_srl.errors import DataError
 from swe_srl.evaluate.floors import policies
 from swe_srl.ingest import open_data
+from swe_srl.live_view import executed_cells
 from swe_srl.render import SYSTEM_PROMPTS
 from swe_srl.rewards import similarity
 from swe_srl.runs import read_rows
@@ -101,37 +102,64 @@ def find(trajectories: Sequence[Trajectory], id: str) -> Trajectory:
 
 def run_groups(run: Path, update: int | None) -> View:
     """The groups of one update: each sample's action, reward and why. Without a number: which there are."""
-    files = sorted(run.glob("stages/*/rollouts/step_*.jsonl.zst"), key=lambda file: (file.parts, _number(file)))
-    if not files:
-        raise DataError(f"{run} has no rollouts yet: an SRL stage writes stages/*/rollouts/step_N.jsonl.zst")
-    numbers = [_number(file) for file in files]
     if update is None:
-        table = Table("stage", "updates with rollouts", title=escape(str(run)))
-        by_stage: dict[str, list[int]] = defaultdict(list)
-        for file in files:
-            by_stage[file.parent.parent.name].append(_number(file))
-        for stage, steps in by_stage.items():
-            table.add_row(stage, f"{len(steps)}: {min(steps)} to {max(steps)}; look at one with --step N")
-        return {"run": str(run), "updates": dict(by_stage)}, table
-    if update not in numbers:
-        raise DataError(f"{run} has rollouts of the updates {min(numbers)} to {max(numbers)}, and none of {update}")
-    here = [file for file in files if _number(file) == update]
-    rows = [{"stage": file.parent.parent.name, **row} for file in here for row in read_rows(file)]
+        return _updates(run)
+    rows = rollout_rows(run, update)
     groups: dict[tuple[str, int, str], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         groups[row["stage"], row["draw"], row["step_id"]].append(row)
     experts = _experts(run, {step_id for _, _, step_id in groups})
+    executed = any("executed" in row for row in rows)
     parts: list[RenderableType] = []
     for (stage, draw, step_id), samples in groups.items():
         live = "" if samples[0]["live"] else "  (dropped: the rewards do not differ)"
         table = Table("reward", "format error", "answer", title=f"{stage}, draw {draw}: {escape(step_id)}{live}")
-        table.add_row("expert", "", escape(experts.get(step_id, "(its data is no longer there)")), style="green")
+        for name in ("what it printed", "what it changed") if executed else ():
+            table.add_column(name)
+        expert = next((row["expert_executed"] for row in samples if "expert_executed" in row), None)
+        told = escape(experts.get(step_id, "(its data is no longer there)"))
+        table.add_row("expert", "", told, *_executed(expert, executed), style="green")
         for row in sorted(samples, key=lambda row: -(row["reward"] or 0)):
             reward = "none" if row["reward"] is None else f"{row['reward']:.3f}"
-            table.add_row(reward, row["format_error"] or "", escape(row["text"]))
+            cells = (reward, row["format_error"] or "", escape(row["text"]))
+            table.add_row(*cells, *_executed(row.get("executed"), executed))
         parts.append(table)
     found = [{**row, "expert": experts.get(row["step_id"])} for row in rows]
     return {"run": str(run), "update": update, "rows": found}, Group(*parts)
+
+
+def rollout_rows(run: Path, update: int) -> list[dict[str, Any]]:
+    """All answers of one update, with their stage. Raises DataError where there are none."""
+    files = _rollouts(run)
+    numbers = [_number(file) for file in files]
+    if update not in numbers:
+        raise DataError(f"{run} has rollouts of the updates {min(numbers)} to {max(numbers)}, and none of {update}")
+    here = [file for file in files if _number(file) == update]
+    return [{"stage": file.parent.parent.name, **row} for file in here for row in read_rows(file)]
+
+
+def _updates(run: Path) -> View:
+    table = Table("stage", "updates with rollouts", title=escape(str(run)))
+    by_stage: dict[str, list[int]] = defaultdict(list)
+    for file in _rollouts(run):
+        by_stage[file.parent.parent.name].append(_number(file))
+    for stage, steps in by_stage.items():
+        table.add_row(stage, f"{len(steps)}: {min(steps)} to {max(steps)}; look at one with --step N")
+    return {"run": str(run), "updates": dict(by_stage)}, table
+
+
+def _rollouts(run: Path) -> list[Path]:
+    files = sorted(run.glob("stages/*/rollouts/step_*.jsonl.zst"), key=lambda file: (file.parts, _number(file)))
+    if not files:
+        raise DataError(f"{run} has no rollouts yet: an SRL stage writes stages/*/rollouts/step_N.jsonl.zst")
+    return files
+
+
+def _executed(executed: dict[str, Any] | None, wanted: bool) -> tuple[str, ...]:
+    """The cells of what a command did, where the run executed its answers."""
+    if not wanted:
+        return ()
+    return ("", "") if executed is None else tuple(map(escape, executed_cells(executed)))
 
 
 def _experts(run: Path, step_ids: set[str]) -> dict[str, str]:
