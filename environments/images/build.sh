@@ -2,13 +2,15 @@
 # build.sh RECIPE OUT.tar: an image recipe of this folder as one plain tar of its root filesystem.
 #
 # By `docker build` where a daemon answers and the base image can be had; else by debootstrap, which needs root and
-# the same packages from a Debian mirror ($DEBIAN_MIRROR). Both end in the same files: RECIPE/packages, RECIPE/setup.sh.
+# the same packages from a Debian mirror ($DEBIAN_MIRROR) and wheels by $PYTHON's pip. Both read the same files:
+# RECIPE/packages, RECIPE/requirements.txt, RECIPE/setup.sh.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 recipe=$here/${1:?which recipe: a folder beside this script}
 out=${2:?where to write the tar}
 suite=bookworm
+python=${PYTHON:-python3}
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 
 fail() { echo "build.sh: $*" >&2; exit 1; }
@@ -33,7 +35,12 @@ by_debootstrap() {
     packages=$(paste -sd, "$recipe/packages")
     debootstrap --variant=minbase --include="$packages" "$suite" "$work/root" "$mirror" >"$work/log" 2>&1 \
         || { tail -5 "$work/log" >&2; fail "debootstrap failed; \$DEBIAN_MIRROR is $mirror"; }
-    chroot "$work/root" sh -s <"$recipe/setup.sh"
+    cp "$recipe/setup.sh" "$recipe/requirements.txt" "$work/root/tmp/"
+    # Fetched outside, where the registry and its certificates are set up.
+    "$python" -m pip download --quiet --disable-pip-version-check --dest "$work/root/tmp/wheels" \
+        --only-binary :all: --python-version 3.11 -r "$recipe/requirements.txt" \
+        || fail "cannot fetch $recipe/requirements.txt"
+    chroot "$work/root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin sh /tmp/setup.sh
     tar --directory "$work/root" --numeric-owner --exclude='./dev/*' --exclude='./proc/*' --exclude='./sys/*' \
         --create --file "$out.tmp" .
 }

@@ -113,5 +113,31 @@ def _local(source: Path) -> Sandbox:
     return LocalSandbox.start(source)
 
 
+def _runc(source: Path) -> Sandbox:
+    from swe_srl.sandboxes.runc import RuncSandbox
+
+    return RuncSandbox.start(source)
+
+
 # kind in a config → what opens it. `local` isolates nothing and is used only where it is named.
-BACKENDS: dict[str, Callable[[Path], Sandbox]] = {"local": _local}
+BACKENDS: dict[str, Callable[[Path], Sandbox]] = {"local": _local, "runc": _runc}
+
+# What an isolating backend may promise of whatever runs in its sandboxes. Each says which of these it keeps on
+# this machine; the conformance suite tries every one that is declared, `doctor` and the docs name the others.
+PROMISES: dict[str, str] = {
+    "memory": "all processes and changed files of a sandbox together take no more memory than the limit",
+    "process memory": "one process takes no more memory than the limit",
+    "pids": "a sandbox has no more processes than the limit, and a fork bomb in one is not felt in another",
+    "cpu": "a sandbox computes on no more processors than the limit",
+    "disk": "what a sandbox writes, in all places together, is no more than the limit, in bytes and in files",
+    "file size": "no file grows beyond the limit",
+    "no network": "nothing but the sandbox's own loopback can be reached",
+    "no capabilities": "no process has or can get a capability, whatever its user id",
+    "no new privileges": "no program can give more rights than its caller has: setuid is without effect",
+    "system calls": "a list says which system calls there are; no mount, no tracing, no namespaces, no key rings",
+    "read-only root": "nothing can be written but the work tree, /tmp, HOME and the kernel's own small file systems",
+    "no host environment": "no variable of the process that started it can be read",
+    "no host files": "no file, socket or device of the machine can be reached but those of the image",
+    "cheap forks": "a fork copies what was changed and shares the rest",
+    "nothing left": "no process, mount or file stays when the harness ends, kill -9 included",
+}

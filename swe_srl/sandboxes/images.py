@@ -15,6 +15,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,8 @@ def tar(name: str = BUGFIX) -> Path:
     with (path.parent / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.is_file():
-            _run([str(_RECIPES / "build.sh"), recipe.name, str(path)], f"cannot build the image {name}")
+            build = ["env", f"PYTHON={sys.executable}", str(_RECIPES / "build.sh")]
+            _run([*build, recipe.name, str(path)], f"cannot build the image {name}")
     return path
 
 
@@ -145,7 +147,8 @@ def _unpack(stream: int, folder: Path) -> None:
         _write(folder / "etc" / name, text)
     _write(folder / "etc" / "resolv.conf", "")
     if os.geteuid() != 0:
-        _name_user(folder / "etc" / "passwd")
+        _name_user(folder / "etc" / "passwd", r"agent:x:1000:1000:.*\n")
+        _name_user(folder / "etc" / "group", r"agent:x:1000:.*\n")
 
 
 def _write(path: Path, text: str) -> None:
@@ -157,12 +160,11 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def _name_user(passwd: Path) -> None:
+def _name_user(table: Path, row: str) -> None:
     """An ordinary user's sandbox has one user id, 0. Let the image's plain user be its first name, so that
     `whoami` and `ls -l` print what they print for root's sandboxes."""
-    if passwd.is_file() and (match := re.search(r"^agent:x:1000:1000:.*\n", passwd.read_text(), re.MULTILINE)):
-        text = passwd.read_text().replace(match[0], "")
-        passwd.write_text(match[0].replace(":1000:1000:", ":0:0:") + text)
+    if table.is_file() and (match := re.search(f"^{row}", table.read_text(), re.MULTILINE)):
+        table.write_text(match[0].replace("1000", "0") + table.read_text().replace(match[0], ""))
 
 
 def _ids(user: str, folder: Path) -> tuple[int, int]:

@@ -51,7 +51,8 @@ class Overlay:
         self._base = tuple(base)
         self._limits = limits
         self._frozen = tuple(frozen)
-        self._copy: Frozen | None = None
+        self._copy: Frozen | None = None  # of the upper as it is now
+        self._old: list[Frozen] = []
         self._closed = False
         for layer in self._frozen:
             layer.take()
@@ -78,28 +79,29 @@ class Overlay:
         """Another one with the same content; its files are as they are now. Raises SandboxError."""
         if self._copy is None:
             name = self.space.name("f")
+            old = "\n".join(layer.let_go() for layer in self._old)
+            self._old.clear()
             # A file that goes while it is read fails the copy: then once more. Nothing is written to the original.
             copy = f"cp -a {self.name}/upper {name}/ 2>&1"
             again = f"{{ rm -rf {name}/upper; {copy}; }}"
-            self.space.run(f"mkdir {name}\n{_tmpfs(name, self._limits)}\n{copy} || {again} || {again} >&2")
+            self.space.run(f"{old}\nmkdir {name}\n{_tmpfs(name, self._limits)}\n{copy} || {again} || {again} >&2")
             self._copy = Frozen(self.space, name)
             self._copy.take()
         return Overlay(self.space, self._base, self._limits, (self._copy, *self._frozen))
 
     def changed(self) -> None:
-        """Something ran: the next fork needs a new copy."""
+        """Something ran: the next fork makes a new copy. The old one goes with this sandbox, or before."""
         if self._copy is not None:
-            gone = self._copy.let_go()
+            self._old.append(self._copy)
             self._copy = None
-            if gone:
-                self.space.run(gone)
 
     def close(self) -> None:
         """Unmount it, and the copies that nothing else uses."""
         if self._closed:
             return
         self._closed = True
-        used = [*self._frozen, *([self._copy] if self._copy else [])]
+        self.changed()
+        used = [*self._frozen, *self._old]
         self.space.run("\n".join([_removing(self.name), *(layer.let_go() for layer in used)]))
 
 

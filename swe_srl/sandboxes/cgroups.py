@@ -1,0 +1,70 @@
+"""Control groups: which limits root can set on this machine, and what is left of a group whose sandbox ended."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+from pathlib import Path
+
+_WANTED = ("memory", "pids", "cpu")
+PREFIX = "swe-srl-"  # of a group's name; then the harness's process id
+
+
+@functools.cache
+def controllers() -> frozenset[str]:
+    """Those of memory, pids and cpu by which this process can limit others; none for an ordinary user."""
+    if os.geteuid() != 0:
+        return frozenset()
+    found: set[str] = set()
+    for folder, kind, options in _mounts():
+        if not os.access(folder, os.W_OK) or "ro" in options:
+            continue
+        if kind == "cgroup":
+            found.update(set(_WANTED).intersection(options))
+        else:
+            found.update(_delegated(folder))
+    return frozenset(found)
+
+
+def swap_is_counted() -> bool:
+    """Whether memory with swap can be limited; where it cannot, asking for it would be an error."""
+    tops = [folder for folder, kind, options in _mounts() if kind == "cgroup" and "memory" in options]
+    if tops:
+        return (tops[0] / "memory.memsw.limit_in_bytes").exists()
+    return any(folder.glob("*/memory.swap.max") for folder, kind, _ in _mounts() if kind == "cgroup2")
+
+
+def remove(name: str) -> None:
+    """Remove an ended sandbox's groups, should its runtime not have; one with processes in it stays."""
+    for folder, _, _ in _mounts():
+        with contextlib.suppress(OSError):
+            (folder / name).rmdir()
+
+
+def sweep() -> list[str]:
+    """Remove the empty groups of harnesses that are dead, and return their names."""
+    names = {path.name for folder, _, _ in _mounts() for path in folder.glob(f"{PREFIX}*")}
+    dead = [name for name in sorted(names) if (pid := re.match(rf"{PREFIX}(\d+)-", name)) and not _lives(int(pid[1]))]
+    for name in dead:
+        remove(name)
+    return dead
+
+
+def _mounts() -> list[tuple[Path, str, list[str]]]:
+    rows = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    return [(Path(row[1]), row[2], row[3].split(",")) for row in rows if row[2] in ("cgroup", "cgroup2")]
+
+
+def _delegated(folder: Path) -> set[str]:
+    """Version 2: a group below this one has the controllers that this one passes on."""
+    control = folder / "cgroup.subtree_control"
+    for name in _WANTED:
+        with contextlib.suppress(OSError):  # not there, or in use by version 1, or processes are in this very group
+            control.write_text(f"+{name}")
+    return set(_WANTED).intersection(control.read_text().split())
+
+
+def _lives(pid: int) -> bool:
+    return Path(f"/proc/{pid}").is_dir()
