@@ -245,6 +245,7 @@ def doctor(
 
 
 app.command(epilog="Example: swe-srl replay trajectories --limit 10")(cli_live.replay)
+app.command(epilog="Example: swe-srl rollout configs/rollout.toml --step 3 model.path=my/model")(cli_live.rollout)
 
 
 # ---------------------------------------------------------------------------------------- the two ways out

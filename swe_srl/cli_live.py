@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -39,7 +41,7 @@ def replay(
             workers=workers,
             timeout_s=timeout,
             suite=tasks or SUITE,
-            progress=lambda done, total: tick(1000 * done // total, f"{done} of {total} trajectories"),
+            progress=partial(_told, tick, "trajectories"),
         )
     show(report.as_json(), table(report), json)
     if report.failures:
@@ -73,12 +75,40 @@ def inspect_live(
     settings = Settings(chosen(sandbox), suite=tasks or SUITE)
     if run:
         with bar("inspect", 1000) as tick:
-            found = inspection_live.live_update(
-                data, step, settings, lambda n, of: tick(1000 * n // of, f"{n} of {of}")
-            )
-        show(*found, json)
+            told = partial(_told, tick, "groups")
+            show(*inspection_live.live_update(data, step, settings, told), json)
         return
     trajectories = open_data(data)
     assert trajectory is not None
     one = inspection.find(trajectories, trajectory)
     show(*inspection_live.live_step(trajectories, one, step, commands, settings), json)
+
+
+def rollout(
+    config: Annotated[Path, typer.Argument(help="A TOML file.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[a.b=c]...", help="Anything that the TOML sets.")
+    ] = None,
+    step: Annotated[int | None, typer.Option(min=1, help="Answers at this step of the expert's trajectories.")] = None,
+    trajectory: Annotated[str | None, typer.Option(help="Of this one; else of the first held-out ones.")] = None,
+    json: Json = False,
+) -> None:
+    """A policy's answers at a step, each executed in a fork of the sandbox that the expert had there."""
+    from swe_srl.cli import quieten, show
+    from swe_srl.config import RolloutConfig, load
+    from swe_srl.errors import UserError
+    from swe_srl.progress import bar
+
+    settings = load(RolloutConfig, config, overrides or [])
+    if step is None:
+        raise UserError("whole rollouts come with a later version: give --step K for answers at one step")
+    from swe_srl.step_rollout import rollout_at
+
+    quieten()
+    with bar("rollout", 1000) as tick:
+        found = rollout_at(settings, step, trajectory, partial(_told, tick, "steps"))
+    show(*found, json)
+
+
+def _told(tick: Callable[[int, str], None], what: str, done: int, total: int) -> None:
+    tick(1000 * done // total, f"{done} of {total} {what}")

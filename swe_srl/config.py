@@ -169,10 +169,38 @@ class SrlStage(Stage):
     kl: float = 0.0
     sampler_weight_cap: float | None = Field(None, description="truncated importance weight; None is off")
     max_unscored: float = Field(0.5, description="share of answers without a reward that stops the run")
+    execute: bool = Field(False, description="run each answer's command at its step, and keep what it did")
 
 
 AnyStage = Annotated[SftStage | SrlStage, Field(discriminator="kind")]
 STAGES: dict[str, type[Stage]] = {"sft": SftStage, "srl": SrlStage}
+
+
+def _is_backend(kind: str) -> str:
+    from swe_srl.sandboxes import BACKENDS
+
+    if kind not in BACKENDS:
+        raise ValueError(f"no such sandbox; there are {', '.join(BACKENDS)}")
+    return kind
+
+
+Backend = Annotated[str, AfterValidator(_is_backend)]
+
+
+class SandboxConfig(Strict):
+    kind: Backend
+
+
+class LiveSandbox(Strict):
+    """Where a policy's commands run. `kind`: None takes the first that isolates and works here.
+
+    `workers` commands run at a time; `timeout_s` is for each; `tasks` is the suite of the logs' tasks, None ours.
+    """
+
+    kind: Backend | None = None
+    workers: Count = 2
+    timeout_s: float = Field(default=30.0, gt=0)
+    tasks: UserPath | None = None
 
 
 class TrainConfig(Strict):
@@ -186,6 +214,7 @@ class TrainConfig(Strict):
     engine: EngineConfig = EngineConfig()
     reward: RewardConfig = RewardConfig()
     validation: ValidationConfig = ValidationConfig()
+    sandbox: LiveSandbox | None = None
     tensorboard: bool = False
     stage: list[AnyStage] = Field(min_length=1)
 
@@ -218,6 +247,12 @@ class TrainConfig(Strict):
             raise ValueError(f"stages need different names, seen {', '.join(names)}")
         return self
 
+    @model_validator(mode="after")
+    def _sandbox_is_used(self) -> TrainConfig:
+        if self.sandbox is not None and not any(isinstance(one, SrlStage) and one.execute for one in self.stage):
+            raise ValueError("sandbox is where answers are executed, and no srl stage has execute = true: leave it out")
+        return self
+
 
 class EvaluateSteps(Strict):
     """Offline evaluation on held-out steps. `samples` answers a step at T = 1, beside one greedy answer.
@@ -248,6 +283,30 @@ class EvaluateConfig(Strict):
     evaluate: EvaluateSteps = EvaluateSteps()
 
 
+class RolloutSteps(Strict):
+    """`samples` answers at one step of each trajectory: of `limit` held-out ones, where none is named."""
+
+    samples: Count = 8
+    temperature: float = Field(default=1.0, gt=0)
+    split: Literal["train", "validation", "test"] = "test"
+    limit: Count = 4
+
+
+class RolloutConfig(Strict):
+    """`swe-srl rollout --step K`: a checkpoint's answers at a step, each executed in a fork.
+
+    Without `prompt` a checkpoint of ours is asked in the prompts that it was trained on.
+    """
+
+    seed: int = 0
+    model: ModelConfig
+    data: DataConfig
+    prompt: PromptConfig | None = None
+    engine: EngineConfig = EngineConfig()
+    sandbox: LiveSandbox = LiveSandbox()
+    rollout: RolloutSteps = RolloutSteps()
+
+
 class RecordConfig(Strict):
     """`swe-srl record`: a scripted expert's demonstrations on the tasks of a folder."""
 
@@ -257,10 +316,6 @@ class RecordConfig(Strict):
     seed: int = 0
     limit: int | None = None
     sandbox: SandboxConfig
-
-
-class SandboxConfig(Strict):
-    kind: Literal["local"]
 
 
 def _stages(data: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from swe_srl.engines import Engine, Request, Sampling
 from swe_srl.render import Renderer
 from swe_srl.types import Completion, Step
+
+if TYPE_CHECKING:
+    from swe_srl.config import EngineConfig, ModelConfig, PromptConfig
 
 
 def seed_of(*parts: int | str) -> int:
@@ -35,3 +39,21 @@ class EnginePolicy:
             Completion(self.renderer.decode(tokens.ids), tokens.ids[-1] != self.renderer.end_id, tokens)
             for tokens in self.engine.generate(requests, sampling)
         ]
+
+
+def open_policy(path: str, model: ModelConfig, prompt: PromptConfig | None, settings: EngineConfig) -> EnginePolicy:
+    """A checkpoint as a policy; without `prompt` it is asked in the prompts that it was trained on.
+
+    Close its engine when it is not needed any more. Raises ConfigError and TemplateError.
+    """
+    import torch
+
+    from swe_srl.config import PromptConfig
+    from swe_srl.engines.hf import HFEngine
+    from swe_srl.lineage import read_lineage
+    from swe_srl.train.model import device_of, load_model, load_tokenizer
+
+    dtype: torch.dtype = getattr(torch, model.dtype)
+    engine = HFEngine(load_model(path, device_of(model)), dtype, settings.max_batch_tokens)
+    prompt = prompt or PromptConfig(**read_lineage(path).prompt or {})
+    return EnginePolicy(Renderer(load_tokenizer(path), prompt.settings()), engine, settings.max_tokens)

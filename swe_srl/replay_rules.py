@@ -31,9 +31,7 @@ RULES: tuple[Rule, ...] = (
     _rule("white space at the end of a line", r"[ \t]+$", "", "formats of logs strip it"),
     _rule("white space at the end of the text", r"\s+\Z", "", "as above"),
     _rule("seconds", r"\b\d+\.\d+s\b", "<seconds>s", "how long it took: `0.03s`"),
-    _rule(
-        "seconds in words", r"(?<=\bin )\d+(?:\.\d+)? seconds?\b", "<seconds> seconds", "as above: `in 0.3 seconds`"
-    ),
+    _rule("seconds in words", r"(?<=\bin )\d+(?:\.\d+)? seconds?\b", "<seconds> seconds", "as above: `in 0.3 seconds`"),
     _rule("minutes", r"\b\d+m\d+\.\d+s\b", "<minutes>", "as above: bash's `real 0m0.012s`"),
     _rule("addresses", r"\b0x(?:7[0-9a-f]|5[56])[0-9a-f]{10}\b", "0x<address>", "where an object lies: `0x7f…`"),
     _rule("addresses of objects", r"(?<= at )0x[0-9a-f]{6,16}\b", "0x<address>", "as above: `<C object at 0x…>`"),

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from swe_srl.config import EvaluateConfig, PromptConfig
+from swe_srl.config import EvaluateConfig
 from swe_srl.data import load_dataset, require
 from swe_srl.disk import write_aside
 from swe_srl.evaluate.floors import floors
@@ -18,7 +18,7 @@ from swe_srl.evaluate.metrics import Answer
 from swe_srl.evaluate.plots import plot
 from swe_srl.evaluate.report import Comparison, as_json, compare
 from swe_srl.lineage import read_lineage
-from swe_srl.policies import EnginePolicy, seed_of
+from swe_srl.policies import open_policy, seed_of
 from swe_srl.progress import bar
 from swe_srl.rewards import Scorer
 from swe_srl.runs import write_rows
@@ -82,18 +82,9 @@ def evaluate_steps(
 
 
 def _answers(config: EvaluateConfig, name: str, path: str, steps: StepSet) -> list[Answer]:
-    import torch
-
-    from swe_srl.engines.hf import HFEngine
-    from swe_srl.render import Renderer
-    from swe_srl.train.model import device_of, load_model, load_tokenizer
     from swe_srl.train.validate import answers
 
-    dtype = getattr(torch, config.model.dtype)
-    engine = HFEngine(load_model(path, device_of(config.model)), dtype, config.engine.max_batch_tokens)
-    prompt = config.prompt or PromptConfig(**read_lineage(path).prompt or {})
-    renderer = Renderer(load_tokenizer(path), prompt.settings())
-    policy = EnginePolicy(renderer, engine, config.engine.max_tokens)
+    policy = open_policy(path, config.model, config.prompt, config.engine)
     samples = config.evaluate.samples
     found: list[Answer] = []
     with Scorer(config.reward.kind, config.reward.workers) as scorer, bar(f"evaluate {name}", len(steps)) as tick:
@@ -103,7 +94,7 @@ def _answers(config: EvaluateConfig, name: str, path: str, steps: StepSet) -> li
             if samples:
                 found += answers(policy, scorer, part, "t1", samples, config.seed)
             tick(min(first + CHUNK, len(steps)), "")
-    engine.close()
+    policy.engine.close()
     return found
 
 
