@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -17,7 +17,11 @@ from swe_srl.actions import canonical
 from swe_srl.errors import DataError
 from swe_srl.live import SUITE, Branch, at_step, readable, run_distinct
 from swe_srl.rewards import similarity
+from swe_srl.sandboxes.choice import chosen
 from swe_srl.types import Action, Step, Trajectory
+
+if TYPE_CHECKING:
+    from swe_srl.config import LiveSandbox
 
 CELL_LINES, CELL_CHARS = 12, 1200  # what a person sees of an output or a patch; JSON has more
 COMMAND_LINES = 8
@@ -59,6 +63,11 @@ class Shown:
             "similarity": self.similarity,
             "executed": None if self.branch is None else self.branch.as_json(),
         }
+
+
+def live_settings(sandbox: LiveSandbox) -> Settings:
+    """Where commands run, as a config has it. Raises ConfigError where no sandbox works."""
+    return Settings(chosen(sandbox.kind), sandbox.workers, sandbox.timeout_s, sandbox.tasks or SUITE)
 
 
 def run_all(step: Step, proposals: Sequence[Proposal], settings: Settings) -> list[Shown]:

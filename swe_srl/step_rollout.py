@@ -9,14 +9,13 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from swe_srl.actions import parse_completion
-from swe_srl.config import LiveSandbox, RolloutConfig
+from swe_srl.config import RolloutConfig
 from swe_srl.data import Dataset, load_dataset
 from swe_srl.errors import DataError, FormatError, SandboxError
 from swe_srl.inspection import View, find
-from swe_srl.live import SUITE, Unopenable
-from swe_srl.live_view import Proposal, Settings, Shown, as_json, run_all, side_by_side, step_of
+from swe_srl.live import Unopenable
+from swe_srl.live_view import Proposal, Shown, as_json, live_settings, run_all, side_by_side, step_of
 from swe_srl.policies import open_policy, seed_of
-from swe_srl.sandboxes.choice import chosen
 from swe_srl.types import Completion, Step
 
 
@@ -54,11 +53,6 @@ def rollout_at(config: RolloutConfig, k: int, trajectory: str | None, progress: 
         "steps": rows,
     }
     return found, Group(*parts)
-
-
-def live_settings(sandbox: LiveSandbox) -> Settings:
-    """Where commands run, as a config has it. Raises ConfigError where no sandbox works."""
-    return Settings(chosen(sandbox.kind), sandbox.workers, sandbox.timeout_s, sandbox.tasks or SUITE)
 
 
 def proposal(who: str, completion: Completion) -> Proposal:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from pathlib import Path
 
 from swe_srl.errors import ConfigError, SweSrlError
 from swe_srl.sandboxes import BACKENDS, open_sandbox
 
+OPEN = "local"
 PREFERRED = ("docker", "runc")  # `local` isolates nothing: it is for those who name it
 
 
@@ -16,6 +18,8 @@ def chosen(kind: str | None) -> str:
     if kind is not None:
         if kind not in BACKENDS:
             raise ConfigError(f"--sandbox {kind!r} is none of {', '.join(BACKENDS)}")
+        if kind == OPEN:
+            warnings.warn(f"sandbox {OPEN} isolates nothing: commands run on this machine, as you", stacklevel=2)
         return kind
     reasons = []
     for name in PREFERRED:

@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 
-from swe_srl.config import SftStage, SrlStage, TrainConfig
+from swe_srl.config import LiveSandbox, SftStage, SrlStage, TrainConfig
 from swe_srl.data import Dataset, load_dataset, require
 from swe_srl.disk import folder_aside
 from swe_srl.engines.hf import HFEngine, can_mask
 from swe_srl.errors import ConfigError, DataError
 from swe_srl.lineage import read_lineage
+from swe_srl.live_view import Settings
 from swe_srl.policies import EnginePolicy, seed_of
 from swe_srl.progress import bar
 from swe_srl.render import Renderer
@@ -27,6 +28,7 @@ from swe_srl.runs import Run
 from swe_srl.steps import StepSet
 from swe_srl.train import checkpoint
 from swe_srl.train.checkpoint import Progress
+from swe_srl.train.execute import Executor, usable
 from swe_srl.train.loop import StageRun, train_stage
 from swe_srl.train.model import build_scratch, device_of, load_model, load_tokenizer, named_weights, with_lora
 from swe_srl.train.probe import probe
@@ -43,6 +45,9 @@ def train(config: TrainConfig) -> dict[str, Any]:
     dataset = load_dataset(config.data)
     for name in ("train", "validation"):
         require(dataset, name, config.data.path)
+    executing = [one for one in config.stage if isinstance(one, SrlStage) and one.execute]
+    sandbox = config.sandbox or LiveSandbox()
+    live = usable(sandbox, dataset.splits["train"], config.data.path) if executing else None
     run = Run(config.run, config.model_dump())
     events_bytes = 0
     results = []
@@ -52,7 +57,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
             folder = run.stage_folder(number, settings.name)
             result = checkpoint.finished(folder)
             if result is None:
-                chain = Chain(config, dataset, run, scorer, folder, origin, events_bytes)
+                chain = Chain(config, dataset, run, scorer, folder, origin, events_bytes, live)
                 result = chain.run_stage(settings)
             results.append(result)
             origin, events_bytes = result["checkpoint"], result["events_bytes"]
@@ -70,6 +75,7 @@ class Chain:
     folder: Path
     origin: str
     events_bytes: int
+    live: Settings | None = None
 
     def run_stage(self, settings: SftStage | SrlStage) -> dict[str, Any]:
         """One stage, from its last saved state or its beginning; its part of the JSON object."""
@@ -87,7 +93,7 @@ class Chain:
         )
         if stage.progress.step:
             print(f"{settings.name}: going on after step {stage.progress.step} of {stage.total}", file=sys.stderr)
-        with bar(settings.name, stage.total, stage.progress.step) as tick:
+        with bar(settings.name, stage.total, stage.progress.step) as tick, self._executing(stage):
             progress = train_stage(stage, tick)
         stage.policy.engine.close()
         result = {
@@ -101,6 +107,18 @@ class Chain:
         }
         checkpoint.finish(self.folder, result)
         return result
+
+    @contextlib.contextmanager
+    def _executing(self, stage: StageRun) -> Iterator[None]:
+        """While the stage runs its answers are executed, if it is so set."""
+        source = stage.source
+        if self.live is None or not isinstance(source, SrlSource) or not source.stage.execute:
+            yield
+            return
+        print(f"{source.stage.name}: answers are executed in sandboxes of kind {self.live.kind}", file=sys.stderr)
+        with Executor(self.live) as executor:
+            stage.execute = lambda draw: executor.start([(source.step(group.draw), group) for group in draw.seen])
+            yield
 
     def prepare(self, settings: SftStage | SrlStage) -> StageRun:
         """Model, optimizer, policy and source of a stage, as at its beginning."""

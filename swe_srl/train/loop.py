@@ -39,6 +39,7 @@ from swe_srl.progress import Tick
 from swe_srl.runs import Run
 from swe_srl.train import checkpoint
 from swe_srl.train.checkpoint import Progress
+from swe_srl.train.execute import Executed
 from swe_srl.train.measure import Meter, write_rollouts
 from swe_srl.train.model import log_probs, named_weights
 from swe_srl.train.objective import Batch, clipped, k3, nll, reinforced, sampler_weight, supervised
@@ -51,7 +52,10 @@ from swe_srl.train.validate import Validator
 
 @dataclass(slots=True)
 class StageRun:
-    """All that one stage works with. `reference` gives the initial weights' model within a context, for KL."""
+    """All that one stage works with. `reference` gives the initial weights' model within a context, for KL.
+
+    `execute` begins to run a draw's commands, and returns what waits for them (`srl.execute`).
+    """
 
     settings: SftStage | SrlStage
     total: int
@@ -68,6 +72,7 @@ class StageRun:
     dtype: torch.dtype
     progress: Progress = field(default_factory=Progress)
     reference: Callable[[], contextlib.AbstractContextManager[Any]] | None = None
+    execute: Callable[[Draw], Callable[[], Executed]] = lambda draw: dict  # srl.execute; else nothing is run
 
 
 def train_stage(stage: StageRun, tick: Tick) -> Progress:
@@ -82,6 +87,7 @@ def train_stage(stage: StageRun, tick: Tick) -> Progress:
         if draw.converged:
             progress.ended = draw.converged
         else:
+            executed = stage.execute(draw)  # beside the update, which knows nothing of it
             learn(stage, draw, meter)
             progress.step += 1
             progress.cursor = draw.cursor
@@ -89,7 +95,7 @@ def train_stage(stage: StageRun, tick: Tick) -> Progress:
                 progress.ended = "all epochs drawn"
             if isinstance(settings, SrlStage):
                 stage.policy.engine.load_weights(named_weights(stage.model))
-                write_rollouts(stage.folder, progress.step, draw)
+                write_rollouts(stage.folder, progress.step, draw, executed())
             row = stage.run.event(kind="step", stage=settings.name, step=progress.step, **meter.row())
             tick(progress.step, note(row))
         validate_and_save(stage)

@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,7 +18,10 @@ from swe_srl.runs import write_rows
 from swe_srl.train.objective import Batch, k3, reward_std, rewards
 from swe_srl.train.take import Draw
 from swe_srl.train.tree import Piece
-from swe_srl.types import Group
+from swe_srl.types import Action, Group, Sample
+
+if TYPE_CHECKING:
+    from swe_srl.train.execute import Executed
 
 
 class Meter:
@@ -126,8 +129,16 @@ def _only_format(group: Group, settings: SrlStage) -> bool:
     return reward_std(Group(group.key, group.draw, well_formed)) <= settings.min_group_std
 
 
-def write_rollouts(folder: Path, step: int, draw: Draw) -> None:
-    """Every answer of a step: its prompt by reference, its text, ids and action, its reward with the parts."""
+def action_of(sample: Sample) -> Action | None:
+    """What an answer would do; None where its form is wrong."""
+    return None if sample.score.format_error else parse_completion(sample.text)[1]
+
+
+def write_rollouts(folder: Path, step: int, draw: Draw, executed: Executed) -> None:
+    """Every answer of a step: its prompt by reference, its text, ids and action, its reward with the parts.
+
+    Where a group was executed, each row has what its command did; the first one has the expert's, too.
+    """
     live = {group.draw for group in draw.live}
     rows = [
         {
@@ -138,12 +149,19 @@ def write_rollouts(folder: Path, step: int, draw: Draw) -> None:
             "text": sample.text,
             "ids": sample.tokens.ids,
             "logps": [round(logp, 6) for logp in sample.tokens.logps],
-            "action": None if sample.score.format_error else asdict(parse_completion(sample.text)[1]),
+            "action": None if (action := action_of(sample)) is None else asdict(action),
             "reward": sample.score.value,
             "parts": dict(sample.score.parts),
             "format_error": sample.score.format_error,
+            **_did(executed, group, i),
         }
         for group in draw.seen
         for i, sample in enumerate(group.samples)
     ]
     write_rows(folder / "rollouts" / f"step_{step}.jsonl.zst", rows)
+
+
+def _did(executed: Executed, group: Group, i: int) -> dict[str, Any]:
+    if (execution := executed.get(group.draw)) is None:
+        return {}
+    return {"executed": execution.samples[i]} | ({"expert_executed": execution.expert} if i == 0 else {})

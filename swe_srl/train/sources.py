@@ -120,6 +120,10 @@ class SrlSource:
     def __post_init__(self) -> None:
         self.order = Order(len(self.steps), seed_of(self.seed, self.stage.name))
 
+    def step(self, draw: int) -> Step:
+        """What the draw-th prompt of the stage asks."""
+        return self.steps[self.order[draw]]
+
     def is_live(self, group: Group) -> bool:
         return reward_std(group) > self.stage.min_group_std
 
@@ -156,7 +160,7 @@ class SrlSource:
 
     def _wave(self, update: int, draws: range) -> _Wave:
         G, name = self.stage.group_size, self.stage.name
-        steps = [self.steps[self.order[draw]] for draw in draws]
+        steps = [self.step(draw) for draw in draws]
         prompts = [prompt for step in steps for prompt in [self.policy.prompt(step)] * G]
         seeds = [seed_of(self.seed, name, update, draw, sample) for draw in draws for sample in range(G)]
         completions = self.policy.answer(prompts, seeds, self.stage.temperature)
