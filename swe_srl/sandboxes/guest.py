@@ -260,24 +260,21 @@ class Shell:
     ) -> tuple[dict[str, Any], bytes]:
         """Answer and output. `login`: with this environment, as a login shell."""
         output = Output(cap_bytes)
-        pipe, end = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(pipe, False)
-        memory = {self._command_fd: _memfd(command), self._state_fd: _memfd(self.state), self._next_fd: _memfd(b"")}
+        deadline_s = time.monotonic() + timeout_s
         argv = ["bash", *(["--noprofile", "--norc"] if login is None else ["--login"]), "-c", self._script]
+        saved = _memfd(b"")
         try:
-            deadline_s = time.monotonic() + timeout_s
-            if self._start(argv, login or {}, {1: end, 2: end, **memory}):
+            pipe, cleared = self._start(argv, login or {}, command, saved)
+            if cleared:
                 output.feed(_CLEARED)
-            os.close(end)
             timed_out = not self._processes.follow(pipe, output, deadline_s)
             if timed_out:
                 self._processes.kill_all()
             code = self._processes.finish(pipe, output)
-            if not timed_out and not self._keep(memory[self._next_fd]):
+            if not timed_out and not self._keep(saved):
                 output.feed(_STATE_TOO_LARGE)
         finally:
-            for fd in memory.values():
-                os.close(fd)
+            os.close(saved)
         answer = {"exit_code": TIMED_OUT if timed_out else code, "timed_out": timed_out}
         return {**answer, "truncated": output.truncated}, output.content()
 
@@ -289,24 +286,32 @@ class Shell:
             text = output.decode("utf-8", "replace")
             raise OSError(errno.EIO, f"the image's login profile did not finish: {answer}, output {text!r}")
 
-    def _start(self, argv: list[str], env: Mapping[str, str], files: Mapping[int, int]) -> bool:
-        """Start bash; whether all else had to be killed to make room for it. Raises OSError."""
+    def _start(self, argv: list[str], env: Mapping[str, str], command: bytes, saved: int) -> tuple[int, bool]:
+        """Start bash: its output's pipe, and whether all else had to be killed to make room. Raises OSError."""
         cleared = self._processes.crowded()
         if cleared:
             self._processes.kill_all()
+        pipe, end = os.pipe2(os.O_CLOEXEC)
+        files = {1: end, 2: end, self._command_fd: _memfd(command), self._state_fd: _memfd(self.state)}
         with contextlib.suppress(OSError):  # it was deleted: "/" then
             os.chdir(self._directory)
-        for attempt in range(3):
-            try:
-                self._processes.start(self._bash, argv, env, files)
-                break
-            except OSError as error:
-                if attempt == 2 or error.errno not in (errno.EAGAIN, errno.ENOMEM):
-                    raise
-                self._processes.kill_all()
-                cleared = True
-        os.chdir("/")  # no mount is kept busy between two commands
-        return cleared
+        try:
+            for attempt in range(3):
+                try:
+                    self._processes.start(self._bash, argv, env, {**files, self._next_fd: saved})
+                    os.set_blocking(pipe, False)
+                    return pipe, cleared
+                except OSError as error:
+                    if attempt == 2 or error.errno not in (errno.EAGAIN, errno.ENOMEM):
+                        os.close(pipe)
+                        raise
+                    self._processes.kill_all()
+                    cleared = True
+            raise AssertionError("the last attempt returns or raises")
+        finally:
+            os.chdir("/")  # no mount is kept busy between two commands
+            for fd in set(files.values()):
+                os.close(fd)
 
     def _keep(self, saved: int) -> bool:
         """Take over the state that a command left, if it is whole; False where it is too large."""

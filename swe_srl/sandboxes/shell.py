@@ -39,12 +39,11 @@ def script(control: PurePath | str) -> str:
 def script_of_fds() -> str:
     """The same with the files at FDS. The kernel takes this bash first when memory is short, not who started it.
 
-    What the command starts inherits the third fd alone: bash needs it to the end.
+    What the command starts inherits these fds, and can do nothing with them that it could not do otherwise. To
+    close them (`eval … 250<&-`) bash would keep copies at 10 and above, which scripts do use.
     """
-    command, state, _ = FDS
-    files = (f"/proc/self/fd/{fd}" for fd in FDS)
     first = "{ echo 1000 >/proc/self/oom_score_adj; } 2>/dev/null; "
-    return first + _script(*files) + f" {command}<&- {state}<&-"
+    return first + _script(*(f"/proc/self/fd/{fd}" for fd in FDS))
 
 
 def _script(command: str, state: str, following: str) -> str:
