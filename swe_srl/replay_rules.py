@@ -41,7 +41,7 @@ RULES: tuple[Rule, ...] = (
     _rule("folders of a local sandbox", r"/tmp/swe-srl-[a-z0-9_]{8}/(tmp|home)\b", r"<\1>", "its TMPDIR and HOME"),
     _rule("process ids", r"(?i)\b(pid[ =:]+)\d+\b", r"\1<pid>", "`pid 123`"),
     _rule("process ids of jobs", r"^(\[\d+\][+-]? +)\d+\b", r"\1<pid>", "bash's `[1] 123`"),
-    _rule("process ids of killed", r"(: line \d+: +)\d+(?= +[A-Z])", r"\1<pid>", "bash's `line 1: 123 Killed`"),
+    _rule("process ids of killed", r"(: line \d+:) +\d+(?= +[A-Z])", r"\1 <pid>", "bash's `line 1: 123 Killed`"),
     _rule(
         "owner, group and date of ls -l",
         r"^([-dlbcps][-rwxsStT]{9}[.+@]? +\d+) +\S+ +\S+ +(\d+) +[A-Z][a-z]{2} +\d+ +(?:\d\d:\d\d|\d{4})(?= )",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from swe_srl.errors import ConfigError, SandboxError
-from swe_srl.sandboxes import BACKENDS, Sandbox, changes, open_sandbox, shell
+from swe_srl.sandboxes import BACKENDS, Sandbox, changes, open_sandbox, shell, snapshot
 from swe_srl.tools import execute
 from swe_srl.types import Action
 
@@ -213,6 +213,23 @@ def test_changes_is_a_patch_of_all_that_changed(box: Sandbox, source: Path) -> N
     assert not (source / "gone.txt").exists()
     box.exec("set +eux", 20)
     assert out(box, "pwd; git status --short") == "/testbed/pkg\n M m.py\n?? ../new.bin\n"
+
+
+def test_changes_since_a_fork_leave_out_what_was_before(box: Sandbox) -> None:
+    box.exec("echo n > pkg/n.txt; set -C", 20)
+    since = snapshot(box)
+    fork = box.fork()
+    try:
+        assert changes(fork, since=since) == ""
+        fork.exec("rm gone.txt; echo more >> pkg/n.txt; git add -A; git commit -qm x", 20)
+        patch = changes(fork, since=since)
+        assert "+more" in patch
+        assert "deleted file" in patch
+        assert "new file" not in patch
+        assert "new file" in changes(fork)
+    finally:
+        fork.close()
+    assert out(box, "git status --short") == "?? pkg/n.txt\n"
 
 
 def test_changes_of_nothing_is_empty(box: Sandbox) -> None:

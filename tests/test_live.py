@@ -1,0 +1,310 @@
+"""Commands at a step of a demonstration, each in its own fork: by the functions, by the commands, and in training."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kill_resume import digest
+from made import make_trajectory, tiny_config, write_logs
+from test_cli import refused, swe_srl
+
+from swe_srl.errors import ConfigError, DataError, SandboxError
+from swe_srl.ingest import open_data
+from swe_srl.live import Branch, Unopenable, at_step, branches, run_distinct
+from swe_srl.runs import read_rows
+from swe_srl.sandboxes import ExecResult, Sandbox, changes, snapshot
+from swe_srl.sandboxes.choice import chosen
+from swe_srl.train.chain import train
+from swe_srl.types import Action, Step, Trajectory
+
+ROOT = Path(__file__).parents[1]
+LOGS = ROOT / "trajectories" / "openai-chat" / "spans.jsonl"
+PYTEST = Action("bash", {"command": "python -m pytest"})
+
+
+def bash(command: str) -> Action:
+    return Action("bash", {"command": command})
+
+
+@pytest.fixture(scope="module")
+def demonstration() -> Trajectory:
+    return open_data(LOGS)[0]
+
+
+def edit_of(trajectory: Trajectory) -> int:
+    """The step at which the expert mends the defect."""
+    return next(k for k, turn in enumerate(trajectory.acted, 1) if turn.action and "old_str" in turn.action.arguments)
+
+
+# ------------------------------------------------------------------------------------------------ branches
+
+
+def test_a_step_s_sandbox_is_as_the_expert_found_it(demonstration: Trajectory) -> None:
+    k = edit_of(demonstration)
+    with at_step(Step(demonstration, k), "local") as before, at_step(Step(demonstration, k + 1), "local") as after:
+        assert changes(before) == ""
+        assert changes(after) == demonstration.outcome.patch
+        assert before.exec("python -m pytest", 60).exit_code == 1
+        assert after.exec("python -m pytest", 60).exit_code == 0
+
+
+def test_branches_do_not_see_each_other(demonstration: Trajectory) -> None:
+    step = Step(demonstration, edit_of(demonstration) + 1)
+    wanted = [
+        bash("echo a > a.txt; export A=1; cd tests"),
+        bash("ls a.txt; echo ${A-none}; pwd; exit 3"),
+        step.action,
+        Action("str_replace_editor", {"command": "create", "path": "/testbed/b.txt", "file_text": "b\n"}),
+        Action("submit"),
+    ]
+    with at_step(step, "local") as sandbox:
+        one, two, test, create, submit = branches(sandbox, wanted, timeout_s=60, workers=3)
+        assert changes(sandbox) == demonstration.outcome.patch  # and it goes on as it was
+    assert one.exit_code == 0
+    assert one.changes is not None
+    assert "+a" in one.changes
+    assert "a.txt" not in (two.changes or "")
+    assert two.observation is not None
+    assert two.observation.endswith("none\n/testbed")
+    assert (two.exit_code, two.changes) == (3, "")  # the expert's own edit is from before the fork
+    assert test.observation == step.expert.observation
+    assert (create.exit_code, "b.txt" in (create.changes or "")) == (None, True)
+    assert submit.observation == demonstration.outcome.patch
+    assert [branch.error for branch in (one, two, test, create, submit)] == [None] * 5
+
+
+def test_changes_since_a_snapshot_know_commits_deletions_and_binaries(demonstration: Trajectory) -> None:
+    with at_step(Step(demonstration, 1), "local") as sandbox:
+        sandbox.exec("set -C; echo kept > kept.txt; git add -A; git commit -qm before", 20)
+        since = snapshot(sandbox)
+        assert changes(sandbox, since=since) == ""
+        sandbox.exec("git rm -q --cached README.md; rm README.md; printf '\\0\\1' > b; git add b; git commit -qm x", 20)
+        patch = changes(sandbox, since=since)
+        assert "deleted file" in patch
+        assert "GIT binary patch" in patch
+        assert "kept.txt" not in patch
+        assert "kept.txt" in changes(sandbox)
+
+
+def test_a_timeout_a_lost_tree_and_nonsense_are_branches_too(demonstration: Trajectory) -> None:
+    wanted = [
+        bash("echo begun; sleep 30"),
+        bash("rm -rf .git; echo still"),
+        Action("str_replace_editor", {"command": "view", "path": "/testbed/\0"}),
+        Action("str_replace_editor", {"command": "create", "path": "/testbed/s", "file_text": "\ud800\udcff"}),
+    ]
+    with at_step(Step(demonstration, 1), "local") as sandbox:
+        late, lost, nonsense, surrogate = branches(sandbox, wanted, timeout_s=1)
+    assert late.timed_out
+    assert (late.observation or "").startswith("begun\n")
+    assert lost.observation == "still"
+    assert lost.changes is None
+    assert "git" in (lost.error or "")
+    for branch in (nonsense, surrogate):
+        json.dumps(branch.as_json(), ensure_ascii=False).encode()  # text, whatever was written
+
+
+class Failing:
+    """A sandbox whose forks die, and which counts those that are alive."""
+
+    def __init__(self, bad: int) -> None:
+        self.bad, self.forks, self.alive, self.most = bad, 0, 0, 0
+        self.lock = threading.Lock()
+
+    def exec(self, command: str, timeout_s: float) -> ExecResult:
+        return ExecResult("0" * 40 + "\n", 0)
+
+    def read(self, path: str) -> bytes:
+        return b""
+
+    def write(self, path: str, data: bytes) -> None: ...
+
+    def fork(self) -> Sandbox:
+        self.forks += 1
+        if self.forks == self.bad:
+            raise SandboxError("no space for a fork")
+        with self.lock:
+            self.alive += 1
+            self.most = max(self.most, self.alive)
+        return Fork(self, dies=self.forks == self.bad + 1)
+
+    def close(self) -> None: ...
+
+
+class Fork(Failing):
+    def __init__(self, parent: Failing, dies: bool) -> None:
+        super().__init__(-9)
+        self.parent, self.dies = parent, dies
+
+    def exec(self, command: str, timeout_s: float) -> ExecResult:
+        if self.dies:
+            raise SandboxError("the guest is gone")
+        return super().exec(command, timeout_s)
+
+    def close(self) -> None:
+        with self.parent.lock:
+            self.parent.alive -= 1
+
+
+def test_a_fork_that_is_lost_is_its_branch_s_alone() -> None:
+    parent = Failing(bad=2)
+    found = branches(parent, [bash(f"echo {n}") for n in range(8)], workers=3)
+    assert {branch.error for branch in found} == {None, "no space for a fork", "the guest is gone"}
+    assert sum(branch.error is None for branch in found) == 6
+    assert parent.alive == 0
+    assert parent.most <= 3
+
+
+def test_equal_actions_share_a_fork() -> None:
+    parent = Failing(bad=-9)
+    wanted = [bash("a"), bash("b"), bash("a"), Action("bash", {"command": "a"})]
+    assert [branch.action for branch in run_distinct(parent, wanted)] == wanted
+    assert parent.forks == 2
+    assert branches(parent, []) == []
+
+
+def test_what_cannot_be_opened_says_why(demonstration: Trajectory) -> None:
+    strange = replace(demonstration, task=replace(demonstration.task, task_id="spans__99"))
+    with pytest.raises(Unopenable, match="none of"), at_step(Step(strange, 1), "local"):
+        pass
+    turn = replace(demonstration.turns[0], action=Action("browser"))
+    with (
+        pytest.raises(Unopenable, match="browser"),
+        at_step(Step(replace(demonstration, turns=(turn, turn)), 2), "local"),
+    ):
+        pass
+    with pytest.raises(ConfigError, match="none of"):
+        chosen("cloud")
+
+
+def test_json_of_a_long_patch_is_cut() -> None:
+    told = Branch(PYTEST, "x", 0, changes="y" * 1_000_000).as_json()
+    assert len(told["changes"]) < 70_000
+    assert "cut out" in told["changes"]
+
+
+# ------------------------------------------------------------------------------------------------ inspect
+
+
+def test_inspect_shows_a_step_live(demonstration: Trajectory) -> None:
+    k = edit_of(demonstration)
+    command = ["inspect", LOGS, "--trajectory", demonstration.id, "--step", str(k), "--live", "--sandbox", "local"]
+    done = swe_srl(*command, "--command", "echo [b]mine[/b]; exit 3", "--command", "rm -r tests", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = {row["who"]: row for row in json.loads(done.stdout)["rows"]}
+    assert rows["expert"]["executed"]["changes"] == demonstration.outcome.patch
+    assert rows["expert"]["similarity"] == 1.0
+    assert rows["yours 1"]["executed"]["observation"] == "[b]mine[/b]"
+    assert rows["yours 1"]["executed"]["exit_code"] == 3
+    assert "deleted file" in rows["yours 2"]["executed"]["changes"]
+    assert {"best constant", "repeat previous", "cat F"} <= rows.keys()
+
+    shown = swe_srl(*command, "--command", "echo [b]mine[/b]").stdout
+    assert " [b]mine[/b] " in shown
+    assert max(map(len, shown.splitlines())) <= 120
+
+
+def test_inspect_live_asked_wrongly(demonstration: Trajectory) -> None:
+    assert "--live" in refused(swe_srl("inspect", LOGS, "--command", "ls"))
+    assert "--step" in refused(swe_srl("inspect", LOGS, "--live", "--sandbox", "local"))
+    at = ("--trajectory", demonstration.id, "--step")
+    assert "none of" in refused(swe_srl("inspect", LOGS, *at, "1", "--live", "--sandbox", "cloud"))
+    assert "steps 1 to" in swe_srl("inspect", LOGS, *at, "99", "--live", "--sandbox", "local").stderr
+
+
+# ------------------------------------------------------------------------------------- training, rollout
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
+    """Two runs on made logs that claim to be of tasks of the suite; they differ in `execute` alone."""
+    folder = tmp_path_factory.mktemp("runs")
+    made = [make_trajectory(number) for number in range(6)]
+    tasks = [replace(one.task, task_id=f"spans__{number}") for number, one in enumerate(made, 1)]
+    logs = [replace(one, task=task) for one, task in zip(made, tasks, strict=True)]
+    write_logs(folder / "logs.jsonl", logs)
+    data = {"path": str(folder / "logs.jsonl"), "validation": ["delta/delta"], "test": ["omega/omega"]}
+    for execute in (True, False):
+        config = tiny_config(folder, f"{execute}/run", data=data)
+        warm, srl = config.stage
+        srl = srl.model_copy(update={"steps": 2, "execute": execute})
+        sandbox = {"kind": "local", "workers": 2, "timeout_s": 20} if execute else None
+        changed = config.model_dump() | {"stage": [warm.model_dump(), srl.model_dump()], "sandbox": sandbox}
+        train(type(config).model_validate(changed))
+    return {execute: folder / str(execute) / "run" for execute in (True, False)}
+
+
+def rows_of(run: Path) -> list[dict[str, Any]]:
+    return [row for n in (1, 2) for row in read_rows(run / "stages" / "2-srl" / "rollouts" / f"step_{n}.jsonl.zst")]
+
+
+def test_a_run_s_answers_are_executed_beside_the_expert_s(runs: dict[bool, Path]) -> None:
+    rows = rows_of(runs[True])
+    answered = [row for row in rows if row["action"] is not None]
+    assert answered
+    for row in rows:
+        assert (row["executed"] is None) == (row["action"] is None)
+        assert ("expert_executed" in row) == (row["sample"] == 0)
+    experts = [row["expert_executed"] for row in rows if row["sample"] == 0]
+    assert all(told["error"] is None and told["changes"] is not None for told in experts)
+    done = [row["executed"] for row in answered]
+    assert all(one["error"] is None and one["observation"] is not None for one in done)
+
+
+def test_executing_changes_nothing_that_is_learnt(runs: dict[bool, Path]) -> None:
+    extra = {"executed", "expert_executed"}
+    plain = [{key: row[key] for key in row.keys() - extra} for row in rows_of(runs[True])]
+    assert plain == rows_of(runs[False])
+    left = [
+        {name: hash for name, hash in digest(run).items() if "rollouts" not in name and name != "config.toml"}
+        for run in (runs[True], runs[False])
+    ]
+    assert left[0] == left[1]
+
+
+def test_inspect_shows_what_answers_did(runs: dict[bool, Path]) -> None:
+    shown = swe_srl("inspect", runs[True], "--step", "1")
+    assert shown.returncode == 0, shown.stderr
+    assert "what it printed" in shown.stdout
+    assert "what it printed" not in swe_srl("inspect", runs[False], "--step", "1").stdout
+    live = swe_srl("inspect", runs[False], "--step", "1", "--live", "--sandbox", "local", "--json")
+    assert live.returncode == 0, live.stderr
+    groups = json.loads(live.stdout)["groups"]
+    assert len(groups) >= 2
+    assert all(group["rows"][0]["who"] == "expert" for group in groups)
+    assert len(groups[0]["rows"]) == 5
+
+
+def test_rollout_at_a_step(runs: dict[bool, Path], tmp_path: Path) -> None:
+    model = runs[True] / "stages" / "2-srl" / "checkpoints" / "best"
+    data = runs[True].parent.parent / "logs.jsonl"
+    given = [f"model.path={model}", f"data.path={data}", 'data.validation=["delta/delta"]', 'data.test=["omega/omega"]']
+    given += ["sandbox.kind=local", "rollout.samples=3", "engine.max_tokens=90"]
+    done = swe_srl("rollout", "configs/rollout.toml", *given, "--step", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["episodes"], found["step"], len(found["steps"])) == (3, 2, 1)
+    assert found["steps"][0]["rows"][0]["executed"]["error"] is None
+    again = json.loads(swe_srl("rollout", "configs/rollout.toml", *given, "--step", "2", "--json").stdout)
+    texts = [[row["action"] for row in one["steps"][0]["rows"]] for one in (found, again)]
+    assert texts[0] == texts[1]
+    assert "later version" in refused(swe_srl("rollout", "configs/rollout.toml", *given))
+    assert "no test trajectory" in swe_srl("rollout", "configs/rollout.toml", *given, "--step", "77").stderr
+
+
+def test_execute_that_cannot_work_is_told_before_training(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path).model_dump()
+    config["stage"][1]["execute"] = True
+    made = type(tiny_config(tmp_path))
+    with pytest.raises(DataError, match="execute = true"):  # the made logs' tasks are nobody's
+        train(made.model_validate(config | {"sandbox": {"kind": "local"}}))
+    assert not (tmp_path / "run").exists()
+    given = ("train", "configs/quickstart.toml", f"run={tmp_path / 'other'}")
+    assert "no srl stage has execute" in refused(swe_srl(*given, "sandbox.kind=local"))
+    assert "no such sandbox" in refused(swe_srl(*given, "stage.srl.execute=true", "sandbox.kind=cloud"))
+    assert "did you mean 'execute'" in refused(swe_srl(*given, "stage.srl.exectue=true"))
