@@ -113,6 +113,12 @@ def _local(source: Path) -> Sandbox:
     return LocalSandbox.start(source)
 
 
+def _docker(source: Path) -> Sandbox:
+    from swe_srl.sandboxes.docker import DockerSandbox
+
+    return DockerSandbox.start(source)
+
+
 def _runc(source: Path) -> Sandbox:
     from swe_srl.sandboxes.runc import RuncSandbox
 
@@ -120,7 +126,7 @@ def _runc(source: Path) -> Sandbox:
 
 
 # kind in a config → what opens it. `local` isolates nothing and is used only where it is named.
-BACKENDS: dict[str, Callable[[Path], Sandbox]] = {"local": _local, "runc": _runc}
+BACKENDS: dict[str, Callable[[Path], Sandbox]] = {"docker": _docker, "runc": _runc, "local": _local}
 
 # What an isolating backend may promise of whatever runs in its sandboxes. Each says which of these it keeps on
 # this machine; the conformance suite tries every one that is declared, `doctor` and the docs name the others.
@@ -129,7 +135,7 @@ PROMISES: dict[str, str] = {
     "process memory": "one process takes no more memory than the limit",
     "pids": "a sandbox has no more processes than the limit, and a fork bomb in one is not felt in another",
     "cpu": "a sandbox computes on no more processors than the limit",
-    "disk": "what a sandbox writes, in all places together, is no more than the limit, in bytes and in files",
+    "disk": "work tree, /tmp and HOME together grow by no more than the limit, in bytes and in files",
     "file size": "no file grows beyond the limit",
     "no network": "nothing but the sandbox's own loopback can be reached",
     "no capabilities": "no process has or can get a capability, whatever its user id",
