@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,8 +24,10 @@ app = typer.Typer(
 )
 
 STOPPED = 130  # typer's exit code after Ctrl-C
-WIDTH = 120  # columns; a narrower table would lose digits
+WIDTH = 120  # columns where there is no terminal
+NARROWEST = 80  # a narrower table would lose digits
 
+Redact = Annotated[bool, typer.Option("--redact", help="Replace home folders, e-mail addresses and keys.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[a.b=c]...", help="Anything that the TOML sets.")]
 
@@ -32,7 +36,7 @@ Overrides = Annotated[list[str] | None, typer.Argument(metavar="[a.b=c]...", hel
 def ingest(
     paths: Annotated[list[Path], typer.Argument(help="Log files, or folders of them.")],
     out: Annotated[Path, typer.Option(help="Folder of the store.")],
-    redact: Annotated[bool, typer.Option("--redact", help="Replace home folders, e-mail addresses and keys.")] = False,
+    redact: Redact = False,
     json: Json = False,
 ) -> None:
     """Read logs of other agents into one store, and account for every file."""
@@ -41,18 +45,19 @@ def ingest(
     from swe_srl.ingest import ingest as read
     from swe_srl.ingest_report import table
     from swe_srl.progress import bar
+    from swe_srl.words import counted
 
-    with bar("ingest", 1000) as tick:
+    with bar("ingest", 1000, percent=True) as tick:
         report = read(
             paths, out, lambda done, total, path: tick(999 * done // max(total, 1), path[-40:]), redacted=redact
         )
         tick(1000, "")
-    if report.secrets:
-        print(f"swe-srl: {report.secrets}", file=sys.stderr)
-    headline = (
-        f"{report.trajectories} trajectories, {report.steps} steps in {out}; "
-        f"{report.empty} of {len(report.logs)} files gave none"
-    )
+    say_of(report.sensitive, redact, "the store")
+    headline = f"{report.trajectories} trajectories, {report.steps} steps in {out}"
+    if report.empty:
+        headline += f"; {report.empty} of {counted(len(report.logs), 'file')} gave none"
+    if report.without_issue:
+        headline += f"; the logs of {report.without_issue} do not hold the issue: no step of these is trained on"
     show(report.as_json(), Group(table(report), headline), json)
 
 
@@ -61,6 +66,7 @@ def export(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="A store, or raw logs.")],
     format: Annotated[str, typer.Option(help="mini-swe-agent, openai or atif.")],
     out: Annotated[Path, typer.Option(help="Folder of the files; an earlier export there is replaced.")],
+    redact: Redact = False,
     json: Json = False,
 ) -> None:
     """Write trajectories as files that other projects' viewers and trainers open."""
@@ -70,8 +76,11 @@ def export(
     from swe_srl.export import table
     from swe_srl.progress import bar
 
-    with bar("export", 1000) as tick:
-        report = write(data, format, out, lambda done, total: tick(1000 * done // total, f"{done} of {total}"))
+    with bar("export", 1000, percent=True) as tick:
+        report = write(
+            data, format, out, lambda done, total: tick(1000 * done // total, f"{done} of {total}"), redacted=redact
+        )
+    say_of(report.sensitive, redact, str(out))
     headline = f"{report.written} of {report.trajectories} trajectories written to {out} as {report.format}"
     show(report.as_json(), Group(*table(report), headline), json)
 
@@ -273,9 +282,17 @@ def show(found: dict[str, Any], words: RenderableType, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    width = max(Console().width, WIDTH) if sys.stdout.isatty() else WIDTH
+    width = max(Console().width, NARROWEST) if sys.stdout.isatty() else WIDTH
     plain = isinstance(words, str)  # tables escape what they hold
     Console(width=width, soft_wrap=plain, emoji=False).print(words, highlight=False, markup=not plain)
+
+
+def say_of(sensitive: Mapping[str, int], redacted: bool, where: str) -> None:
+    """What is personal in what was written, on stderr."""
+    from swe_srl.words import about_sensitive
+
+    if words := about_sensitive(sensitive, redacted, where):
+        print(f"swe-srl: {words}", file=sys.stderr)
 
 
 def quieten() -> None:
@@ -300,12 +317,14 @@ def main() -> None:
     except SweSrlError as error:
         sys.exit(_say(error, 1))
     except OSError as error:  # a folder that cannot be written, a full disk: the paths are the user's
-        if error.filename is None:
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         sys.exit(_say(error, 1))
     except SystemExit as left:
         if left.code == STOPPED and sys.argv[1:2] == ["train"]:
             print("\nstopped; the same command goes on from the last saved state", file=sys.stderr)
+        if left.code == STOPPED and sys.argv[1:2] in (["ingest"], ["export"]):
+            print("\nstopped; nothing was written, and what was there is as it was", file=sys.stderr)
         raise
 
 

@@ -14,6 +14,7 @@ import hashlib
 import re
 import shutil
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from swe_srl.disk import folder_aside
 from swe_srl.errors import DataError, UnrenderableError
 from swe_srl.formats import atif, mini_swe_agent, openai_chat
 from swe_srl.ingest import open_data
+from swe_srl.redact import redact
 from swe_srl.tools import schemas
 from swe_srl.types import Trajectory
 
@@ -85,6 +87,8 @@ class Report:
     trajectories: int = 0
     steps: int = 0
     written: int = 0
+    sensitive: Counter[str] = field(default_factory=Counter)
+    redacted: bool = False
     not_written: list[tuple[str, str]] = field(default_factory=list)  # (trajectory's id, reason)
 
     def as_json(self) -> dict[str, Any]:
@@ -95,6 +99,8 @@ class Report:
             "trajectories": self.trajectories,
             "steps": self.steps,
             "written": self.written,
+            "sensitive": dict(self.sensitive),
+            "redacted": self.redacted,
             "not_written": [{"id": id, "reason": reason} for id, reason in self.not_written],
         }
 
@@ -113,20 +119,23 @@ def table(report: Report) -> list[Table]:
     return [grid] if ids else []
 
 
-def export(data: str | Path, format: str, out: str | Path, progress: Progress | None = None) -> Report:
+def export(
+    data: str | Path, format: str, out: str | Path, progress: Progress | None = None, *, redacted: bool = False
+) -> Report:
     """Write a store, or raw logs, into the folder `out` for others to open. An earlier export there is replaced.
 
+    `redacted` replaces personal paths, addresses and keys; without it they are only counted.
     Raises DataError for a format that is none, a folder that holds something else, data without a trajectory,
     and where the target can hold none of them; `out` is then as it was.
     """
-    name = OTHER_NAMES.get(format, format)
+    name = OTHER_NAMES.get(format.lower(), format.lower())
     if name not in TARGETS:
         known = [*TARGETS, *OTHER_NAMES]
         raise DataError(f"no format {format!r} to export to{nearest(format, known)}. Give one of {', '.join(known)}.")
     folder = Path(out).resolve()
     _check(folder, Path(data).resolve())
     trajectories = open_data(data)
-    report = Report(name, str(out))
+    report = Report(name, str(out), redacted=redacted)
     with _filled(folder) as aside:
         _write(trajectories, TARGETS[name], aside, report, progress)
         if not report.written:
@@ -147,6 +156,9 @@ def _write(
     for trajectory in trajectories:
         report.trajectories += 1
         report.steps += len(trajectory.acted)
+        clean, found = redact(trajectory)
+        report.sensitive += found
+        trajectory = clean if report.redacted else trajectory
         try:
             document = orjson.dumps(target.write(trajectory))
         except UnrenderableError as error:

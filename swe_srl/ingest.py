@@ -20,6 +20,7 @@ from swe_srl.logs import Log, contents, files_under, logs, size
 from swe_srl.redact import redact
 from swe_srl.store import Store, is_free, is_store, write_store
 from swe_srl.types import Trajectory
+from swe_srl.words import counted
 
 DUPLICATE = "duplicate of an earlier trajectory"
 
@@ -73,21 +74,27 @@ def _read(files: Sequence[Path], report: Report, progress: Progress | None) -> I
             progress(log.read(), total, log.path)
         clean, found = redact(trajectory)
         report.sensitive += found
+        report.without_issue += not trajectory.issue
         return clean if report.redacted else trajectory
 
     for log in logs(files):
         report.logs.append(LogReport(log.path))
         yield from map(told, _read_log(log, report.logs[-1], seen))
     if report.trajectories == 0:
-        drops = [drop for log in report.logs for drop in log.dropped]
-        seen_reasons = Counter(drop.reason for drop in drops).most_common(4)
-        raise DataError(
-            f"No trajectory in {len(files)} file(s), the first of them {files[0]}. "
-            f"Seen: {'; '.join(f'{count} × {reason}' for reason, count in seen_reasons)} "
-            f"({next((drop.detail for drop in drops if drop.detail), 'nothing')}). "
-            f"Expected JSON, JSON Lines, YAML or Parquet, plain, .gz, .zst or in a tar archive, in one of these "
-            f"formats: {', '.join(format.name for format in FORMATS)}. Give the log files themselves or their folder."
-        )
+        raise DataError(_nothing(files, report))
+
+
+def _nothing(files: Sequence[Path], report: Report) -> str:
+    """Why the files hold no trajectory, and what would."""
+    drops = [drop for log in report.logs for drop in log.dropped]
+    reasons = [f"{count} × {reason}" for reason, count in Counter(drop.reason for drop in drops).most_common(4)]
+    first = next((f" ({drop.detail})" for drop in drops if drop.detail), "")
+    known = any(log.formats for log in report.logs)
+    expected = f"Formats that are read: {', '.join(format.name for format in FORMATS)}. See docs/formats/README.md."
+    return (
+        f"no trajectory in {counted(len(files), 'file')}, the first of them {files[0]}.\n"
+        f"Seen: {'; '.join(reasons)}{first}." + ("" if known else f"\n{expected}")
+    )
 
 
 def _read_log(log: Log, report: LogReport, seen: dict[bytes, str]) -> Iterator[Trajectory]:
@@ -98,9 +105,9 @@ def _read_log(log: Log, report: LogReport, seen: dict[bytes, str]) -> Iterator[T
         if isinstance(item, Dropped):
             report.drop(item)
         elif (digest := _digest(item)) in seen:
-            report.drop(Dropped(line, DUPLICATE, f"{item.id}, as in {seen[digest]}"))
+            report.drop(Dropped(line, DUPLICATE, f"{item.id}, which is in {seen[digest]}"))
         else:
-            seen[digest] = f"{log.path}:{line}"
+            seen[digest] = f"{Path(log.path).name}, line {line}"
             report.trajectories += 1
             report.steps += len(item.acted)
             for reason, count in item.dropped.items():

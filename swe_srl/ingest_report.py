@@ -12,10 +12,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from swe_srl.formats import Dropped
+from swe_srl.words import counted
 
 UNKNOWN = "unknown"
 LISTED = 10_000  # drops of one log that are listed one by one
-_ROWS = 60  # logs that a table lists; of more it shows those where something was dropped, and the formats
+_ROWS = 60  # logs that a table lists
 _SHOWN = 100  # characters of a drop's detail
 
 
@@ -62,6 +63,7 @@ class Report:
     logs: list[LogReport] = field(default_factory=list)
     sensitive: Counter[str] = field(default_factory=Counter)
     redacted: bool = False
+    without_issue: int = 0  # trajectories whose log does not hold it: no step of theirs is trained on
 
     @property
     def trajectories(self) -> int:
@@ -74,20 +76,6 @@ class Report:
     @property
     def dropped(self) -> int:
         return sum(len(log.dropped) for log in self.logs)
-
-    @property
-    def secrets(self) -> str | None:
-        """What is to be said of home folders, addresses and keys; None if there were none."""
-        if not self.sensitive:
-            return None
-        counts = ", ".join(
-            f"{count} {kind}{'es' if kind.endswith('s') else 's'}" for kind, count in self.sensitive.items()
-        )
-        if self.redacted:
-            return f"replaced: {counts}"
-        return (
-            f"WARNING: the store holds {counts}. Before you share it or what is trained on it: --redact replaces them"
-        )
 
     @property
     def empty(self) -> int:
@@ -115,6 +103,7 @@ class Report:
             "dropped": self.dropped,
             "sensitive": dict(self.sensitive),
             "redacted": self.redacted,
+            "without_issue": self.without_issue,
         }
 
 
@@ -127,17 +116,19 @@ def table(report: Report) -> Table:
     for name in ("trajectories", "steps"):
         grid.add_column(name, justify="right")
     grid.add_column("dropped", overflow="fold")
-    worth = report.logs if len(report.logs) <= _ROWS else [log for log in report.logs if log.dropped]
-    for log in worth[:_ROWS]:
+    shown = report.logs
+    if len(shown) > _ROWS:  # those that gave nothing first, then those that lost most
+        shown = sorted(shown, key=lambda log: (log.trajectories > 0, -len(log.dropped)))[:_ROWS]
+    for log in shown:
         grid.add_row(
-            escape(os.path.relpath(log.path, root or None)),
+            escape(os.path.relpath(log.path, root) if root else log.path),
             log.format,
             str(log.trajectories),
             str(log.steps),
             _drops(log.dropped),
         )
-    if hidden := len(report.logs) - len(worth[:_ROWS]):
-        grid.add_row(f"… and {hidden} more; --json lists each", "", "", "", "")
+    if hidden := len(report.logs) - len(shown):
+        grid.add_row(f"… and {hidden} that gave more; --json lists each", "", "", "", "")
     grid.add_section()
     for format in sorted({log.format for log in report.logs}):
         _sum(grid, f"all {format}", [log for log in report.logs if log.format == format])
@@ -147,18 +138,19 @@ def table(report: Report) -> Table:
 
 
 def _root(paths: Sequence[str]) -> str:
-    """The folder that all are in; "" where some are given from the root on and some are not."""
+    """The folder that all are in; "" where there is none worth naming."""
     try:
-        return os.path.commonpath([os.path.dirname(path) for path in paths])
-    except ValueError:
+        root = os.path.commonpath([os.path.dirname(path) for path in paths])
+    except ValueError:  # some are given from the root on and some are not
         return ""
+    return "" if root == "/" else root
 
 
 def _sum(grid: Table, name: str, logs: Sequence[LogReport]) -> None:
     counts = Counter(drop.reason for log in logs for drop in log.dropped)
     grid.add_row(
         name,
-        f"{len(logs)} file{'s' * (len(logs) != 1)}",
+        counted(len(logs), "file"),
         str(sum(log.trajectories for log in logs)),
         str(sum(log.steps for log in logs)),
         "\n".join(f"{count} × {escape(reason)}" for reason, count in counts.most_common()),

@@ -25,6 +25,7 @@ from swe_srl.steps import StepFilter, kind, step_set
 from swe_srl.types import Step, Trajectory
 
 # Data has no tokenizer: only a config says how much of a text its prompts hold.
+_RAN = "<returncode>0</returncode>\n<output>\n"  # how mini-swe-agent begins nearly every observation
 WHOLE = "texts are whole, where a config cuts them to its budgets"
 View = tuple[dict[str, Any], RenderableType]  # the same for a program and for a person
 
@@ -38,17 +39,21 @@ def is_run(path: Path) -> bool:
 
 def one_trajectory(trajectory: Trajectory) -> View:
     """Its steps, a line each."""
-    table = Table(title=escape(f"{trajectory.id}  ({trajectory.provenance.format}, {trajectory.provenance.file})"))
-    for column in ("step", "kind", "action", "observation"):
-        table.add_column(column, no_wrap=True, max_width=None if column == "action" else 36)
+    origin = f"{trajectory.id}  ({trajectory.provenance.format}, {trajectory.provenance.file})"
+    table = Table(expand=True)
+    table.add_column("step", no_wrap=True, min_width=4, justify="right")
+    table.add_column("kind", no_wrap=True, min_width=16)
+    table.add_column("action", no_wrap=True, ratio=3)
+    table.add_column("observation", no_wrap=True, ratio=2)
     rows = []
     for k, turn in enumerate(trajectory.acted, 1):
         assert turn.action is not None
         text = canonical(turn.action)
         rows.append({"k": k, "kind": kind(turn.action), "action": text, "thought": turn.thought})
-        table.add_row(str(k), escape(kind(turn.action)), escape(_line(text)), escape(_line(turn.observation or "")))
+        shown = _line((turn.observation or "").removeprefix(_RAN))
+        table.add_row(str(k), escape(kind(turn.action)), escape(_line(text)), escape(shown))
     found = {"id": trajectory.id, "issue": trajectory.issue, "steps": rows}
-    return found, Group(Panel(escape(trajectory.issue), title="issue"), table)
+    return found, Group(escape(origin), Panel(escape(trajectory.issue), title="issue"), table)
 
 
 def one_step(trajectories: Sequence[Trajectory], trajectory: Trajectory, k: int, window: int | None = 2) -> View:
@@ -79,7 +84,12 @@ def one_step(trajectories: Sequence[Trajectory], trajectory: Trajectory, k: int,
         assert turn.action is not None
         parts.append(Panel(escape(canonical(turn.action)), title="earlier command", style="cyan"))
         parts.append(Panel(escape(turn.observation or "(no output)"), title="what it printed", style="dim"))
-    parts.append(Panel(escape(target or "(no tool of ours: never a target)"), title="target", style="green"))
+    if target:
+        parts.append(Panel(escape(target), title="target", style="green"))
+    else:
+        parts.append(
+            Panel(escape(expert), title="what the expert did: no tool of ours, never a target", style="yellow")
+        )
     table = Table("floor", "its command", "similarity", title="what policies that know nothing would have got")
     for name, score in sorted(scores.items(), key=lambda item: -item[1]):
         table.add_row(escape(name), escape(_line(others[name])), f"{score:.3f}")

@@ -12,6 +12,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -22,13 +23,13 @@ QUIET_S = 15.0  # between two lines where there is no terminal
 
 
 @contextlib.contextmanager
-def bar(title: str, total: int, done: int = 0) -> Iterator[Tick]:
-    """A bar over `total` units, of which `done` are done before it starts."""
+def bar(title: str, total: int, done: int = 0, *, percent: bool = False) -> Iterator[Tick]:
+    """A bar over `total` units, of which `done` are done before it starts; `percent` where the units say nothing."""
     if sys.stderr.isatty():
         columns = (
             TextColumn("{task.description:<24}", markup=False),
             BarColumn(24),
-            MofNCompleteColumn(),
+            TaskProgressColumn() if percent else MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("ETA"),
             TimeRemainingColumn(),
@@ -46,6 +47,7 @@ def bar(title: str, total: int, done: int = 0) -> Iterator[Tick]:
         if n >= total or now - told >= QUIET_S:
             told = now
             left = (now - began) / max(n - done, 1) * max(total - n, 0)
-            print(f"{title}: {n}/{total}, ETA {left:.0f} s  {note}", file=sys.stderr, flush=True)
+            share = f"{100 * n // total}%" if percent else f"{n}/{total}"
+            print(f"{title}: {share}, ETA {left:.0f} s  {note}", file=sys.stderr, flush=True)
 
     yield line

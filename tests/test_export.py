@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from made import ROOT, make_tokenizer
 
+from swe_srl.containers import documents
 from swe_srl.errors import DataError
 from swe_srl.export import LONGEST, MARK, TARGETS, export
 from swe_srl.ingest import open_data
@@ -195,11 +198,30 @@ def test_what_a_target_cannot_hold_is_listed(tmp_path: Path) -> None:
         "not_written": [
             {
                 "id": "edits",
-                "reason": "mini-swe-agent can hold only bash and submit, "
-                "not str_replace_editor(command, path, view_range)",
+                "reason": "mini-swe-agent can hold only bash and submit, not str_replace_editor",
             }
         ],
+        "sensitive": {},
+        "redacted": False,
     }
+
+
+def test_what_is_personal_is_told_and_can_be_replaced(tmp_path: Path) -> None:
+    data = store(tmp_path, made("one", Action("bash", {"command": "cat /home/annamaria/x.py"})))
+    assert export(data, "openai", tmp_path / "out").sensitive == {"home folder": 1}
+    assert b"annamaria" in (tmp_path / "out" / "messages.jsonl").read_bytes()
+    assert export(data, "openai", tmp_path / "out", redacted=True).sensitive == {"home folder": 1}
+    assert b"annamaria" not in (tmp_path / "out" / "messages.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("format", ["openai", "atif"])
+def test_an_export_may_go_through_a_table(format: str, tmp_path: Path) -> None:
+    """Arrow gives all rows of a table the same keys; what a row has not is null there."""
+    logs = [replace(made("one"), dropped={"a": 1}), replace(made("two"), dropped={"b": 2}, issue="  wide  ")]
+    export(store(tmp_path, *logs), format, tmp_path / "out")
+    rows = [document for path in (tmp_path / "out").glob("[!.]*") for _, document in documents(path)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "table.parquet")
+    assert known(open_data(tmp_path / "table.parquet")) == known(logs)
 
 
 def test_an_unknown_format_is_told_with_the_nearest(tmp_path: Path) -> None:

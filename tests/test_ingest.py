@@ -371,6 +371,7 @@ def test_the_json_has_the_promised_keys(tmp_path: Path) -> None:
         "dropped": 1,
         "sensitive": {},
         "redacted": False,
+        "without_issue": 0,
     }
 
 
@@ -424,9 +425,9 @@ def test_nothing_usable_is_a_users_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No log file under"):
         open_data(tmp_path)
     (tmp_path / "other.json").write_bytes(b'{"some": "settings"}')
-    with pytest.raises(DataError, match=r"1 × no known format .*some.*mini-swe-agent, swe-agent"):
+    with pytest.raises(DataError, match=r"(?s)1 × no known format .*some.*mini-swe-agent, swe-agent"):
         open_data(tmp_path)
-    with pytest.raises(DataError, match="No trajectory in 1 file"):
+    with pytest.raises(DataError, match="no trajectory in 1 file"):
         ingest([tmp_path], tmp_path / "store")
     assert not (tmp_path / "store").exists()
     with pytest.raises(DataError, match="is a file"):

@@ -91,7 +91,7 @@ def with_annex(trajectory: Trajectory, document: object) -> Trajectory:
     if not isinstance(document, dict) or ANNEX not in document:
         return trajectory
     facts = mapping(document[ANNEX], ANNEX)
-    issue = _string(facts, "issue") if "issue" in facts else trajectory.issue
+    issue = _string(facts, "issue") if facts.get("issue") is not None else trajectory.issue
     return replace(_with_facts(trajectory, facts), id=_string(facts, "id"), issue=issue)
 
 
@@ -107,7 +107,9 @@ def _facts(trajectory: Trajectory) -> dict[str, Any]:
 def _with_facts(trajectory: Trajectory, facts: Mapping[str, Any]) -> Trajectory:
     task = mapping(facts.get("task"), "task")
     outcome = mapping(facts.get("outcome"), "outcome")
-    dropped = mapping(facts.get("dropped"), "dropped")
+    # A table has one set of keys for all rows: what a row has not is null there.
+    counts = mapping(facts.get("dropped"), "dropped")
+    dropped = {reason: count for reason, count in counts.items() if count is not None}
     if not all(isinstance(count, int) for count in dropped.values()):
         raise Malformed("dropped", "counts", dropped)
     return replace(

@@ -252,5 +252,7 @@ def _command(turn: Turn, id: str) -> str:
         if _bash(command) == action:
             return command
         raise UnrenderableError(f"{id}: mini-swe-agent would read {command[:60]!r} as another command")
-    seen = "a turn without a call" if action is None else f"{action.tool}({', '.join(action.arguments)})"
+    seen = "a turn without a call" if action is None else action.tool
+    if action and action.tool in ("bash", "submit"):
+        seen = f"a {seen} with {', '.join(action.arguments)}"
     raise UnrenderableError(f"{id}: mini-swe-agent can hold only bash and submit, not {seen}")

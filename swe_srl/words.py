@@ -1,0 +1,20 @@
+"""Sentences that more than one command says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+def counted(count: int, noun: str) -> str:
+    """ "1 file", "2 files", "3 e-mail addresses"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
+def about_sensitive(counts: Mapping[str, int], redacted: bool, where: str) -> str | None:
+    """What is to be said of home folders, addresses and keys; None if there were none."""
+    found = ", ".join(counted(count, kind) for kind, count in counts.items())
+    if not found:
+        return None
+    if redacted:
+        return f"replaced: {found}"
+    return f"WARNING: {where} holds {found}. Before you share it, or what is trained on it: --redact replaces them"
