@@ -58,6 +58,7 @@ def _fits(path: str, overrides: list[str], machine: dict[str, Any]) -> dict[str,
         memory_gib = round(torch.cuda.get_device_properties(device).total_memory / GIB, 1)
     return {
         "path": path,
+        "model": config.model.path or "a new small network: model.path is not set",
         "steps": {name: len(steps) for name, steps in dataset.splits.items()},
         "left_out": dict(dataset.skipped),
         "parameters": parameters,
