@@ -31,11 +31,11 @@ def folder(*names: str) -> Path:
 
 
 @contextlib.contextmanager
-def made_once(path: Path) -> Iterator[Path | None]:
+def made_once(path: Path, *, durable: bool = True) -> Iterator[Path | None]:
     """Yield where to make a folder that does not exist yet, or None where another process was first.
 
     It takes its name at the end of the block. One process at a time makes anything beside it; what a killed
-    one left is removed by the next.
+    one left is removed by the next. `durable`: whole even after a loss of power, at the cost of a sync.
     """
     with (path.parent / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -47,7 +47,8 @@ def made_once(path: Path) -> Iterator[Path | None]:
         aside.mkdir()
         try:
             yield aside
-            os.sync()  # once an image or tree; a loss of power must not leave one that looks whole
+            if durable:
+                os.sync()
             aside.rename(path)
         finally:
             shutil.rmtree(aside, ignore_errors=True)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import re
+import signal
+import time
 from pathlib import Path
 
+from swe_srl.sandboxes import owner
+
 _WANTED = ("memory", "pids", "cpu")
-PREFIX = "swe-srl-"  # of a group's name; then the harness's process id
+_END_S = 5.0
+PREFIX = "swe-srl-"  # of a group's name; then its owner, and the sandbox
 
 
 @functools.cache
@@ -37,19 +41,37 @@ def swap_is_counted() -> bool:
 
 
 def remove(name: str) -> None:
-    """Remove an ended sandbox's groups, should its runtime not have; one with processes in it stays."""
-    for folder, _, _ in _mounts():
-        with contextlib.suppress(OSError):
-            (folder / name).rmdir()
+    """Remove the groups of a sandbox of ours, should its runtime not have; what still runs in one is killed."""
+    deadline_s = time.monotonic() + _END_S
+    left = _groups(name)
+    while left and time.monotonic() < deadline_s:
+        for group in left:
+            with contextlib.suppress(OSError):  # a process or a group may go by itself meanwhile
+                for pid in (group / "cgroup.procs").read_text().split():
+                    os.kill(int(pid), signal.SIGKILL)
+        left = [group for group in left if not _removed(group)]
+        if left:
+            time.sleep(0.01)
 
 
 def sweep() -> list[str]:
-    """Remove the empty groups of harnesses that are dead, and return their names."""
+    """Remove the empty groups of harnesses that are dead, and return their names.
+
+    One that is not empty stays: its harness may live where process numbers mean something else.
+    """
     names = {path.name for folder, _, _ in _mounts() for path in folder.glob(f"{PREFIX}*")}
-    dead = [name for name in sorted(names) if (pid := re.match(rf"{PREFIX}(\d+)-", name)) and not _lives(int(pid[1]))]
-    for name in dead:
-        remove(name)
-    return dead
+    dead = [name for name in sorted(names) if owner.is_dead(name.removeprefix(PREFIX).rpartition("-")[0])]
+    return [name for name in dead if all([_removed(group) for group in _groups(name)])]
+
+
+def _groups(name: str) -> list[Path]:
+    return [folder / name for folder, _, _ in _mounts() if (folder / name).is_dir()]
+
+
+def _removed(group: Path) -> bool:
+    with contextlib.suppress(OSError):
+        group.rmdir()
+    return not group.is_dir()
 
 
 def _mounts() -> list[tuple[Path, str, list[str]]]:
@@ -64,7 +86,3 @@ def _delegated(folder: Path) -> set[str]:
         with contextlib.suppress(OSError):  # not there, or in use by version 1, or processes are in this very group
             control.write_text(f"+{name}")
     return set(_WANTED).intersection(control.read_text().split())
-
-
-def _lives(pid: int) -> bool:
-    return Path(f"/proc/{pid}").is_dir()

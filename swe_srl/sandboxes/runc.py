@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from swe_srl.errors import SandboxError
-from swe_srl.sandboxes import TREE, ExecResult, cgroups, images, oci, worktree
+from swe_srl.sandboxes import START, TREE, ExecResult, cgroups, images, oci, owner, worktree
 from swe_srl.sandboxes.images import Image
 from swe_srl.sandboxes.limits import Limits
 from swe_srl.sandboxes.namespace import namespace
@@ -72,21 +72,27 @@ class RuncSandbox:
         self._started = False
         self._starting, self._forking = threading.Lock(), threading.Lock()
         self._closed = False
-        self._name = f"{cgroups.PREFIX}{os.getpid()}-{overlay.name}"
+        self._name = f"{cgroups.PREFIX}{owner.me()}-{overlay.name}"
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it ends with the sandbox
         config = oci.config(image, overlay.merged, toolbox(), limits, self._name, with_tree=image.ours)
         script = f"{overlay.mounting()}\nprintf %s {shlex.quote(json.dumps(config))} >{overlay.name}/config.json\n"
-        self._process = subprocess.Popen(
-            overlay.space.entering(script + self._run()),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env={"PATH": _PATH},
-            start_new_session=True,  # Ctrl-C is the harness's
-        )
+        self._process = self._spawn(script + self._run())
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._guest = Guest(self._process.stdout, self._process.stdin)
+
+    def _spawn(self, script: str) -> subprocess.Popen[bytes]:
+        pipe = subprocess.PIPE
+        command = self._overlay.space.entering(script)
+        try:
+            # In a session of its own: Ctrl-C is the harness's. No environment: none of it can be read inside.
+            return subprocess.Popen(
+                command, stdin=pipe, stdout=pipe, stderr=self._log, env={"PATH": _PATH}, start_new_session=True
+            )
+        except OSError as error:
+            self._log.close()
+            self._overlay.close()
+            raise SandboxError(f"{command[0]} cannot be run: {error.strerror}") from None
 
     @classmethod
     def start(cls, source: Path, image: str = images.BUGFIX, limits: Limits | None = None) -> RuncSandbox:
@@ -99,7 +105,10 @@ class RuncSandbox:
     def of_image(cls, image: str, limits: Limits | None = None) -> RuncSandbox:
         """A sandbox on a foreign image as it is, its own `/testbed` included. Raises SandboxError."""
         found = images.image(image)
-        return cls._open(found, [found.rootfs], limits or Limits())
+        self = cls._open(found, [found.rootfs], limits or Limits())
+        # Fails where there is no repository: then `changes` says so.
+        self.exec(f"git -C {TREE} update-ref {START} HEAD", 20)
+        return self
 
     @classmethod
     def _open(cls, image: Image, base: Sequence[Path], limits: Limits) -> RuncSandbox:

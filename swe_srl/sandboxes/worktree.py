@@ -10,6 +10,7 @@ from pathlib import Path
 from swe_srl.errors import SandboxError
 from swe_srl.sandboxes import START, cache
 
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 _LEFT_OUT = (".git", "__pycache__", ".pytest_cache")
 # The first commit has the same hash on every machine and day.
 _GIT = {
@@ -50,10 +51,12 @@ def layer(source: Path, owner: int) -> Path:
 
     Made once per content, never changed: the lower layer of every sandbox on that folder. Raises SandboxError.
     """
-    path = cache.folder("trees") / f"{digest(source)}-{owner}"
+    # By boot: a tree that was not on disk when the power went is not found again. A sync of a busy machine for
+    # each of thousands of trees would cost far more than making them anew.
+    path = cache.folder("trees", _BOOT.read_text()[:8]) / f"{digest(source)}-{owner}"
     if path.is_dir():
         return path
-    with cache.made_once(path) as aside:
+    with cache.made_once(path, durable=False) as aside:
         if aside is not None:
             copy(source, aside / "testbed")
             (aside / "tmp").mkdir()
