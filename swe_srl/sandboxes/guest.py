@@ -184,8 +184,11 @@ class Processes:
             time.sleep(0.001)
 
     def crowded(self) -> bool:
-        """Whether what is left running leaves no room for a command: the rest of a fork bomb."""
-        return self._init and sum(name.isdigit() for name in os.listdir("/proc")) >= self.limit * 9 // 10
+        """Whether what is left running leaves little room for a command: the rest of a fork bomb.
+
+        Its number goes up and down; where bash could start, but nothing from it, bash would wait half a minute.
+        """
+        return self._init and sum(name.isdigit() for name in os.listdir("/proc")) >= self.limit * 3 // 4
 
     def _turn(self, wait_s: float | None) -> set[int]:
         """Wait once; reap and drain what is ours; return which fds have something."""
