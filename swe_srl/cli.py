@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from swe_srl import cli_live
+from swe_srl import cli_live, cli_sandbox
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -254,6 +254,7 @@ def doctor(
 
 
 app.command(epilog="Example: swe-srl replay trajectories --limit 10")(cli_live.replay)
+app.command(epilog="Example: swe-srl clean --json")(cli_sandbox.clean)
 app.command(epilog="Example: swe-srl rollout configs/rollout.toml --step 3 model.path=my/model")(cli_live.rollout)
 
 

@@ -177,10 +177,10 @@ STAGES: dict[str, type[Stage]] = {"sft": SftStage, "srl": SrlStage}
 
 
 def _is_backend(kind: str) -> str:
-    from swe_srl.sandboxes import BACKENDS
+    from swe_srl.sandboxes import AUTO, BACKENDS
 
-    if kind not in BACKENDS:
-        raise ValueError(f"no such sandbox; there are {', '.join(BACKENDS)}")
+    if kind != AUTO and kind not in BACKENDS:
+        raise ValueError(f"no such sandbox; there are {AUTO}, {', '.join(BACKENDS)}")
     return kind
 
 
@@ -192,7 +192,7 @@ class SandboxConfig(Strict):
 
 
 class LiveSandbox(Strict):
-    """Where a policy's commands run. `kind`: None takes the first that isolates and works here.
+    """Where a policy's commands run. `kind`: "auto" or None takes the first that isolates and works here.
 
     `workers` commands run at a time; `timeout_s` is for each; `tasks` is the suite of the logs' tasks, None ours.
     """

@@ -6,9 +6,7 @@ import importlib.util
 import os
 import platform
 import shutil
-import tempfile
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 PACKAGES = ("torch", "transformers", "peft", "tensorboard", "cydifflib", "rapidfuzz", "gitpython", "unidiff")
@@ -20,6 +18,7 @@ def doctor(config_path: str | None, overrides: list[str]) -> dict[str, Any]:
     """The JSON object of `swe-srl doctor`. Raises ConfigError and DataError of the config it is given."""
     import torch
 
+    sandboxes = _sandboxes()
     devices = ["cpu"] + [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     found: dict[str, Any] = {
         "python": platform.python_version(),
@@ -29,7 +28,8 @@ def doctor(config_path: str | None, overrides: list[str]) -> dict[str, Any]:
         "memory_gib": round(_memory_bytes() / GIB, 1),
         "disk_free_gib": round(shutil.disk_usage(".").free / GIB, 1),
         "packages": {name: _version(name) for name in PACKAGES},
-        "sandboxes": _sandboxes(),
+        "sandboxes": sandboxes,
+        "sandboxes_do_not_promise": _not_kept(sandboxes),
         "engines": {"hf": "ok" if importlib.util.find_spec("transformers") else "pip install transformers"},
     }
     if config_path is not None:
@@ -87,21 +87,23 @@ def _parameters(config: Any) -> int:
 
 
 def _sandboxes() -> dict[str, str]:
-    """Each backend, tried: `ok`, or the reason why not."""
-    from swe_srl.errors import SweSrlError
-    from swe_srl.sandboxes import BACKENDS, open_sandbox
+    """Each backend, tried: `ok`, or the reason why not, with what to install."""
+    from swe_srl.sandboxes import BACKENDS
+    from swe_srl.sandboxes.choice import trouble
 
-    found = {}
-    for kind in BACKENDS:
-        with tempfile.TemporaryDirectory() as folder:
-            Path(folder, "here").write_text("")
-            try:
-                with open_sandbox(kind, folder) as sandbox:
-                    result = sandbox.exec("ls", timeout_s=20)
-                    found[kind] = "ok" if "here" in result.output else f"`ls` printed {result.output!r}"
-            except (SweSrlError, OSError) as error:
-                found[kind] = str(error)
-    return found
+    return {kind: trouble(kind) or "ok" for kind in BACKENDS}
+
+
+def _not_kept(sandboxes: dict[str, str]) -> dict[str, dict[str, str]]:
+    """What each backend that works here does not promise on this machine, in words."""
+    from swe_srl.sandboxes import PROMISES
+    from swe_srl.sandboxes.choice import promises
+
+    return {
+        kind: {name: text for name, text in PROMISES.items() if name not in promises(kind)}
+        for kind, said in sandboxes.items()
+        if said == "ok"
+    }
 
 
 def _memory_bytes() -> int:

@@ -17,7 +17,8 @@ from typing import IO, Any
 
 from swe_srl.expert import Habits, find_fix, moves
 from swe_srl.formats import WRITERS
-from swe_srl.sandboxes import changes
+from swe_srl.sandboxes import AUTO, changes
+from swe_srl.sandboxes.choice import chosen
 from swe_srl.tasks.bugfix import grade, load_tasks, task_sandbox
 from swe_srl.tasks.variants import variant
 from swe_srl.tools import execute
@@ -45,6 +46,7 @@ def record(
     {"tasks", "trajectories", "steps", "files": [{"path", "format", "trajectories", "steps"}]}.
     """
     tasks = load_tasks(tasks_path)[:limit]
+    kind = chosen(sandbox_kind) if sandbox_kind == AUTO else sandbox_kind
     files: list[dict[str, Any]] = []
     done = 0
     for repository, group in groupby(enumerate(tasks), lambda item: item[1].repository):
@@ -56,7 +58,7 @@ def record(
             for number, task in group:
                 for copy in range(copies):
                     turn = (number + copy) % len(FORMATS)
-                    trajectory = demonstrate(variant(task, copy), FORMATS[turn], seed=seed, sandbox_kind=sandbox_kind)
+                    trajectory = demonstrate(variant(task, copy), FORMATS[turn], seed=seed, sandbox_kind=kind)
                     line = json.dumps(WRITERS[FORMATS[turn]](trajectory), ensure_ascii=False)
                     streams[turn].write(line + "\n")
                     streams[turn].flush()

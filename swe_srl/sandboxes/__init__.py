@@ -16,6 +16,7 @@ from typing import Protocol
 from swe_srl.errors import ConfigError, SandboxError
 
 TREE = "/testbed"
+AUTO = "auto"  # the kind of a config that takes the first which isolates and works (`choice.py`)
 START = "refs/swe-srl/start"  # the commit that the tree began with, whatever is committed later
 _PATCH = f"{TREE}/.git/swe-srl.patch"
 _OBJECT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -60,8 +61,11 @@ def open_sandbox(kind: str, source_folder: Path | str) -> Iterator[Sandbox]:
 
     Raises ConfigError for a kind that is not in the table.
     """
+    from swe_srl.sandboxes.reaper import sweep_once
+
     if kind not in BACKENDS:
         raise ConfigError(f"sandbox.kind: {kind!r} is none of {', '.join(BACKENDS)}")
+    sweep_once(with_docker=kind == "docker")
     sandbox = BACKENDS[kind](Path(source_folder))
     try:
         yield sandbox

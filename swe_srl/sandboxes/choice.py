@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 
 from swe_srl.errors import ConfigError, SweSrlError
-from swe_srl.sandboxes import BACKENDS, open_sandbox
+from swe_srl.sandboxes import AUTO, BACKENDS, open_sandbox
 
 OPEN = "local"
 PREFERRED = ("docker", "runc")  # `local` isolates nothing: it is for those who name it
@@ -15,7 +15,7 @@ PREFERRED = ("docker", "runc")  # `local` isolates nothing: it is for those who 
 
 def chosen(kind: str | None) -> str:
     """The named kind, or the first preferred one that works. Raises ConfigError, with why none does."""
-    if kind is not None:
+    if kind is not None and kind != AUTO:
         if kind not in BACKENDS:
             raise ConfigError(f"--sandbox {kind!r} is none of {', '.join(BACKENDS)}")
         if kind == OPEN:
@@ -32,6 +32,19 @@ def chosen(kind: str | None) -> str:
         f"no sandbox that isolates works here ({'; '.join(reasons) or 'none is installed'}). See swe-srl doctor, or "
         "give --sandbox local: it runs the commands on this machine, as you"
     )
+
+
+def promises(kind: str) -> frozenset[str]:
+    """Which of `PROMISES` a backend keeps on this machine. Raises SandboxError where it does not work."""
+    if kind == "docker":
+        from swe_srl.sandboxes import docker
+
+        return docker.promises()
+    if kind == "runc":
+        from swe_srl.sandboxes import runc
+
+        return runc.promises()
+    return frozenset()
 
 
 def trouble(kind: str) -> str | None:

@@ -24,7 +24,8 @@ import time
 from pathlib import Path
 
 from swe_srl.errors import SandboxError
-from swe_srl.sandboxes import TREE, ExecResult, shell, worktree
+from swe_srl.sandboxes import TREE, ExecResult, owner, shell, worktree
+from swe_srl.sandboxes.reaper import FOLDERS
 
 _TREE_BYTES = re.compile(rb"(?<![\w./-])" + TREE.encode() + rb"(?![\w-])")
 _POLL_S = 0.02
@@ -42,7 +43,7 @@ class LocalSandbox:
     @classmethod
     def start(cls, source: Path) -> LocalSandbox:
         """A sandbox on a copy of `source`, as a git repository with one commit."""
-        self = cls(Path(tempfile.mkdtemp(prefix="swe-srl-")).resolve())
+        self = cls(_folder())
         try:
             worktree.copy(source, self._tree)
             for folder in ("home", "tmp", "control"):
@@ -98,7 +99,7 @@ class LocalSandbox:
         host.write_bytes(self._inward(data))
 
     def fork(self) -> LocalSandbox:
-        other = LocalSandbox(Path(tempfile.mkdtemp(prefix="swe-srl-")).resolve())
+        other = LocalSandbox(_folder())
         try:
             shutil.copytree(self._root, other._root, symlinks=True, dirs_exist_ok=True)
             _rename_within(other._root, str(self._root).encode(), str(other._root).encode())
@@ -133,6 +134,11 @@ class LocalSandbox:
 
     def _outward(self, data: bytes) -> bytes:
         return data.replace(str(self._tree).encode(), TREE.encode())
+
+
+def _folder() -> Path:
+    """A temporary one whose name says whose it is; of this process, all are of one length."""
+    return Path(tempfile.mkdtemp(prefix=f"{FOLDERS}{owner.me()}-")).resolve()
 
 
 def _rename_within(root: Path, old: bytes, new: bytes) -> None:
