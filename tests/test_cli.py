@@ -36,7 +36,9 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", ["ingest", "inspect", "score", "record", "train", "evaluate", "doctor", "replay", "rollout"])
+@pytest.mark.parametrize(
+    "command", ["ingest", "inspect", "score", "record", "train", "evaluate", "doctor", "replay", "rollout"]
+)
 def test_every_help_shows_an_example(command: str) -> None:
     done = swe_srl(command, "--help")
     assert done.returncode == 0

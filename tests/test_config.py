@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from swe_srl.config import EvaluateConfig, RecordConfig, SrlStage, Strict, TrainConfig, load
+from swe_srl.config import EvaluateConfig, RecordConfig, RolloutConfig, SrlStage, Strict, TrainConfig, load
 from swe_srl.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -112,5 +112,5 @@ def test_a_new_network_is_not_described_where_one_is_named(chain: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
 def test_every_config_of_the_project_loads(path: Path) -> None:
-    kinds: dict[str, type[Strict]] = {"eval_steps": EvaluateConfig, "record": RecordConfig}
+    kinds: dict[str, type[Strict]] = {"eval_steps": EvaluateConfig, "record": RecordConfig, "rollout": RolloutConfig}
     load(kinds.get(path.stem, TrainConfig), path)
