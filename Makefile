@@ -11,7 +11,7 @@ TORCH ?= $(if $(wildcard $(addsuffix /torch-2.13.0*,$(PIP_FIND_LINKS))),torch==2
 # One thread a process: on a busy machine several wait for each other and are slower.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install quickstart test test-slow check record images clean
+.PHONY: install quickstart test test-slow check record images docker clean
 
 install: $(STAMP)
 
@@ -41,6 +41,9 @@ record: install  ## the demonstrations in trajectories/ again
 
 images: install  ## the sandboxes' root filesystem, where it is missing; with docker, or debootstrap as root
 	$(BIN)/python -m swe_srl.sandboxes.images
+
+docker:  ## a Docker daemon that answers, where root can start one
+	environments/docker/start.sh
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info
