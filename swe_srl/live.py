@@ -26,7 +26,7 @@ from swe_srl.types import Action, Step, Task, Trajectory, Turn
 
 SUITE = Path(__file__).parents[1] / "environments" / "bugfix"
 TIMEOUT_S = 60.0  # a command's, where nobody says otherwise: what demonstrations are recorded with
-SHOWN_CHARS = 64 * 1024  # of a patch in JSON: a command may write a disk full
+SHOWN_CHARS = 64 * 1024  # of a text in JSON: a patch may be of a full disk
 
 
 class Unopenable(DataError):
@@ -47,14 +47,18 @@ class Branch:
     changes: str | None = None
     error: str | None = None
 
-    def as_json(self) -> dict[str, Any]:
-        """{"observation", "exit_code", "timed_out", "changes", "error"}; bytes that are no text are replaced."""
+    def as_json(self, most_chars: int = SHOWN_CHARS) -> dict[str, Any]:
+        """{"observation", "exit_code", "timed_out", "changes", "error"}: text alone, long ones without their middle."""
+
+        def text(value: str | None) -> str | None:
+            return None if value is None else _cut(readable(value), most_chars)
+
         return {
-            "observation": None if self.observation is None else readable(self.observation),
+            "observation": text(self.observation),
             "exit_code": self.exit_code,
             "timed_out": self.timed_out,
-            "changes": None if self.changes is None else _cut(readable(self.changes)),
-            "error": None if self.error is None else readable(self.error),
+            "changes": text(self.changes),
+            "error": text(self.error),
         }
 
 
@@ -172,8 +176,8 @@ def readable(text: str) -> str:
     return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
 
 
-def _cut(text: str) -> str:
-    if len(text) <= SHOWN_CHARS:
+def _cut(text: str, most_chars: int) -> str:
+    if len(text) <= most_chars:
         return text
-    half = SHOWN_CHARS // 2
+    half = most_chars // 2
     return f"{text[:half]}\n[... {len(text) - 2 * half} characters cut out ...]\n{text[-half:]}"

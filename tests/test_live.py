@@ -13,14 +13,17 @@ from kill_resume import digest
 from made import make_trajectory, tiny_config, write_logs
 from test_cli import refused, swe_srl
 
+from swe_srl.actions import render_completion
 from swe_srl.errors import ConfigError, DataError, SandboxError
 from swe_srl.ingest import open_data
 from swe_srl.live import Branch, Unopenable, at_step, branches, run_distinct
+from swe_srl.live_view import Settings
 from swe_srl.runs import read_rows
 from swe_srl.sandboxes import ExecResult, Sandbox, changes, snapshot
 from swe_srl.sandboxes.choice import chosen
 from swe_srl.train.chain import train
-from swe_srl.types import Action, Step, Trajectory
+from swe_srl.train.execute import Executor
+from swe_srl.types import Action, Group, Sample, Score, Step, Tokens, Trajectory
 
 ROOT = Path(__file__).parents[1]
 LOGS = ROOT / "trajectories" / "openai-chat" / "spans.jsonl"
@@ -295,6 +298,27 @@ def test_rollout_at_a_step(runs: dict[bool, Path], tmp_path: Path) -> None:
     assert texts[0] == texts[1]
     assert "later version" in refused(swe_srl("rollout", "configs/rollout.toml", *given))
     assert "no test trajectory" in swe_srl("rollout", "configs/rollout.toml", *given, "--step", "77").stderr
+
+
+def test_a_group_without_a_sandbox_is_rows_with_a_reason(
+    demonstration: Trajectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    strange = replace(demonstration, task=replace(demonstration.task, task_id="spans__99"))
+    texts = [render_completion("", bash("seq 100000")), "no call", render_completion("", bash("seq 100000"))]
+    scores = [Score(0.1), Score(-1.0, {}, "no call"), Score(0.1)]
+    samples = tuple(Sample(Tokens((), (), ()), score, text) for score, text in zip(scores, texts, strict=True))
+    with Executor(Settings("local", workers=2)) as executor:
+        given = [(Step(log, 1), Group(log.id, draw, samples)) for draw, log in enumerate((strange, demonstration))]
+        lost, done = executor.start(given)().values()
+    assert "none of" in lost.expert["error"]
+    assert [one and one["error"] for one in lost.samples] == [lost.expert["error"], None, lost.expert["error"]]
+    first, none, last = done.samples
+    assert none is None
+    assert first == last
+    assert first is not None
+    assert first["observation"].startswith("1\n2\n")
+    assert len(first["observation"]) < 9000
+    assert "2 of 4 commands were not executed to the end: its task is none of" in capsys.readouterr().err
 
 
 def test_execute_that_cannot_work_is_told_before_training(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from swe_srl.steps import StepSet
 from swe_srl.train.measure import action_of
 from swe_srl.types import Group, Step
 
+ROW_CHARS = 8 * 1024  # of an output or a patch: an update has thousands of rows
+
 
 @dataclass(frozen=True, slots=True)
 class Execution:
@@ -87,7 +89,7 @@ def _execute(step: Step, group: Group, settings: Settings) -> Execution:
             branches = run_distinct(sandbox, actions, settings.timeout_s, workers=1)
     except (Unopenable, SandboxError, OSError) as error:
         branches = [Branch(action, error=str(error)) for action in actions]
-    expert, *rest = (branch.as_json() for branch in branches)
+    expert, *rest = (branch.as_json(ROW_CHARS) for branch in branches)
     answers = iter(rest)
     return Execution(expert, tuple(None if action is None else next(answers) for action in proposed))
 
