@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -64,7 +65,14 @@ class Container:
             reader = os.dup(held.fileno())
             held._response.close()
             held.close()
+        self._reader = reader
         return Guest(reader, os.dup(reader), unwrap=self._stream)
+
+    def waits(self) -> bool:
+        """Of one that was asked for nothing yet, whether it is still there: a guest says nothing by itself."""
+        poll = select.poll()
+        poll.register(self._reader, select.POLLIN)
+        return not poll.poll(0)
 
     def trouble(self, error: SandboxError) -> SandboxError:
         """An error with what is known of its reason."""

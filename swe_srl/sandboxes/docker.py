@@ -70,24 +70,43 @@ class Place:
         self.spares = 0  # how many started containers wait
         self._volume = toolbox_volume(self.daemon, self.image)
         self._parts = parts_of(images.image(name)) if mounted else None
+        self._filling = 0
         self._waiting: list[tuple[Container, Slot | None]] = []
         self._lock = threading.Lock()
 
     def container(self, image_id: str | None = None) -> tuple[Container, Slot | None]:
         """A started one; of an image that was committed, or one that waited. Raises SandboxError."""
-        with self._lock:
-            waited = self._waiting.pop() if self._waiting and image_id is None else None
+        waited = self._one_that_waits() if image_id is None else None
         if self.spares:
             self.daemon.workers.submit(self.fill)
         return waited or self._start(image_id)
 
+    def _one_that_waits(self) -> tuple[Container, Slot | None] | None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    return None
+                container, slot = self._waiting.pop()
+            if container.waits():
+                return container, slot
+            _end(container, slot)  # it was killed from outside meanwhile
+
     def fill(self) -> None:
-        """Start containers until enough wait."""
-        with contextlib.suppress(SandboxError):  # who needs one then starts it, and is told
-            while len(self._waiting) < self.spares:
+        """Start containers until enough wait; several threads may do so."""
+        while True:
+            with self._lock:
+                if len(self._waiting) + self._filling >= self.spares:
+                    return
+                self._filling += 1
+            try:
                 made = self._start(None)
                 with self._lock:
                     self._waiting.append(made)
+            except SandboxError:
+                return  # who needs one then starts it, and is told
+            finally:
+                with self._lock:
+                    self._filling -= 1
 
     def empty(self) -> None:
         """End those that wait."""
