@@ -17,10 +17,10 @@ from threading import Lock
 from typing import Any
 
 from swe_srl.errors import DataError, SandboxError
-from swe_srl.pool import in_order
 from swe_srl.sandboxes import TREE, Sandbox, changes, snapshot
 from swe_srl.tasks.bugfix import load_tasks, task_sandbox
 from swe_srl.tasks.variants import MARK, variant
+from swe_srl.threads import in_order
 from swe_srl.tools import BASH, TOOLS, Ran, run
 from swe_srl.types import Action, Step, Task, Trajectory, Turn
 

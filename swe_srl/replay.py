@@ -21,10 +21,10 @@ from rich.text import Text
 from swe_srl.actions import canonical
 from swe_srl.errors import DataError, SandboxError
 from swe_srl.live import SUITE, TIMEOUT_S, Unopenable, again, readable, require_commands, task_of
-from swe_srl.pool import in_order
 from swe_srl.replay_rules import equal, normalise
 from swe_srl.sandboxes import changes
 from swe_srl.tasks.bugfix import task_sandbox
+from swe_srl.threads import in_order
 from swe_srl.types import Trajectory
 
 SHOWN = 20  # differences that are kept: the first ones, in the data's order

@@ -14,9 +14,9 @@ from test_cli import refused, swe_srl
 
 from swe_srl.errors import DataError
 from swe_srl.ingest import open_data
-from swe_srl.pool import in_order
 from swe_srl.replay import replay
 from swe_srl.replay_rules import RULES, equal, normalise
+from swe_srl.threads import in_order
 from swe_srl.types import Action, Trajectory
 
 ROOT = Path(__file__).parents[1]
