@@ -38,7 +38,12 @@ RULES: tuple[Rule, ...] = (
     _rule("names of temporary files", r"(?<=/tmp/)tmp[a-z0-9_]{8}\b", "<temporary>", "Python's tempfile"),
     _rule("names by mktemp", r"(?<=/tmp/)tmp\.[A-Za-z0-9]{10}\b", "<temporary>", "mktemp"),
     _rule("pytest's folders", r"\bpytest-of-\w+/pytest-\d+\b", "<pytest>", "pytest's tmp_path"),
-    _rule("folders of a local sandbox", r"/tmp/swe-srl-[a-z0-9_]{8}/(tmp|home)\b", r"<\1>", "its TMPDIR and HOME"),
+    _rule(
+        "folders of a local sandbox",
+        r"/tmp/swe-srl-(?:\d+-\d+-)?[a-z0-9_]{8}/(tmp|home)\b",
+        r"<\1>",
+        "its TMPDIR and HOME",
+    ),
     _rule("process ids", r"(?i)\b(pid[ =:]+)\d+\b", r"\1<pid>", "`pid 123`"),
     _rule("process ids of jobs", r"^(\[\d+\][+-]? +)\d+\b", r"\1<pid>", "bash's `[1] 123`"),
     _rule("process ids of killed", r"(: line \d+:) +\d+(?= +[A-Z])", r"\1 <pid>", "bash's `line 1: 123 Killed`"),

@@ -42,6 +42,7 @@ def demonstration() -> Trajectory:
         ("/tmp/tmpab12cd3_/x", "/tmp/tmpzzzzzzzz/x"),
         ("/tmp/tmp.Ab12Cd34Ef", "/tmp/tmp.0000000000"),
         ("/tmp/pytest-of-root/pytest-0/test_a0", "/tmp/pytest-of-agent/pytest-31/test_a0"),
+        ("/tmp/swe-srl-18854-1741175-7pw2uk5m/tmp/x", "/tmp/swe-srl-ab12cd3_/tmp/x"),
         ("[1] 4455", "[1] 9"),
         ("bash: line 1:  4455 Killed   sleep 9", "bash: line 1:    17 Killed   sleep 9"),
         (
