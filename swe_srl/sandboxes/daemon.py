@@ -8,7 +8,6 @@ import os
 import platform
 import socket
 import struct
-import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from swe_srl.errors import SandboxError
 from swe_srl.sandboxes import owner
+from swe_srl.sandboxes.per_process import per_process
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -83,17 +83,9 @@ def told(what: str) -> Iterator[None]:
         raise SandboxError(f"Docker: {what}: {said}") from None
 
 
-_lock = threading.Lock()
-
-
+@per_process
 def daemon() -> Daemon:
-    """This process's own, connected when it is first asked for. Raises SandboxError."""
-    with _lock:
-        return _of_process(os.getpid())
-
-
-@functools.lru_cache(maxsize=1)
-def _of_process(_pid: int) -> Daemon:
+    """This process's own, connected. Raises SandboxError."""
     return Daemon()
 
 

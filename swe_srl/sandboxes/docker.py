@@ -11,8 +11,6 @@ A foreign image's user may be root, and writes where it likes in either way; it 
 from __future__ import annotations
 
 import contextlib
-import functools
-import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
@@ -27,6 +25,7 @@ from swe_srl.sandboxes.imported import DockerImage, docker_image, toolbox_volume
 from swe_srl.sandboxes.layered import LayerTree
 from swe_srl.sandboxes.limits import Limits
 from swe_srl.sandboxes.mounted import MountedTree, Slot, parts_of
+from swe_srl.sandboxes.per_process import per_process
 
 _START_S = 60.0
 _CLOSED = ("/var/tmp", "/run/lock")  # of an image of ours; its user can write to nothing else but /tmp, HOME, the tree
@@ -143,15 +142,15 @@ def _end(container: Container, slot: Slot | None) -> None:
             slot.close()
 
 
-@functools.lru_cache(maxsize=64)
-def _place(_pid: int, name: str, limits: Limits, mounted: bool) -> Place:
+@per_process
+def _place(name: str, limits: Limits, mounted: bool) -> Place:
     return Place(name, limits, mounted=mounted)
 
 
 def place(image: str = images.BUGFIX, limits: Limits | None = None, *, mounted: bool | None = None) -> Place:
     """This process's, made when it is first asked for. Raises SandboxError."""
     chosen = daemon().sees_mounts if mounted is None else mounted
-    return _place(os.getpid(), image, limits or Limits(), chosen)
+    return _place(image, limits or Limits(), chosen)
 
 
 class DockerSandbox:
@@ -218,7 +217,10 @@ class DockerSandbox:
         self._opening.cancel()
         with contextlib.suppress(SandboxError, CancelledError):
             self._opening.result()[0].guest.close()  # all that runs in it ends with this
-        self._place.daemon.workers.submit(self._remove)  # waited for at the end of the process
+        try:
+            self._place.daemon.workers.submit(self._remove)  # waited for at the end of the process
+        except RuntimeError:  # which is now
+            self._remove()
 
     def _remove(self) -> None:
         with contextlib.suppress(SandboxError, CancelledError):

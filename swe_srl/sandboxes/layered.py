@@ -7,22 +7,25 @@ limit: a sandbox can be a second's writing beyond it, and the number of its file
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-import functools
 import io
 import os
 import tarfile
 import threading
+import time
 import weakref
 from pathlib import Path
 
 from swe_srl.errors import SandboxError
 from swe_srl.sandboxes import TREE, worktree
-from swe_srl.sandboxes.container import Container
+from swe_srl.sandboxes.container import Container, close_guests
 from swe_srl.sandboxes.daemon import RUN, Daemon, daemon, told
 from swe_srl.sandboxes.limits import MIB
+from swe_srl.sandboxes.per_process import per_process
 
 _EVERY_S = 1.0
+_END_S = 10.0  # what the removal of images may take when this process ends
 
 
 class CommittedImage:
@@ -36,6 +39,7 @@ class CommittedImage:
         with told("cannot commit a container"):
             # Paused meanwhile, so that no file is half of one moment and half of another.
             self.id: str = host.client.commit(container.id, changes=[f"LABEL {labels}"])["Id"]
+        _images().add(self)
 
     def take(self) -> None:
         with self._lock:
@@ -46,8 +50,34 @@ class CommittedImage:
             self._uses -= 1
             unused = self._uses == 0
         if unused:
-            with contextlib.suppress(SandboxError), told("cannot remove a committed image"):
-                self._daemon.client.remove_image(self.id, force=True, noprune=False)
+            self.remove()
+
+    def remove(self) -> bool:
+        """Whether it is removed: a container that uses it may still be about to go."""
+        with contextlib.suppress(SandboxError), told("cannot remove a committed image"):
+            self._daemon.client.remove_image(self.id, force=True)
+            _images().discard(self)
+            return True
+        return False
+
+
+@per_process
+def _images() -> set[CommittedImage]:
+    """Those of this process that are not removed. At its end, after Ctrl-C too, all of them are."""
+    found: set[CommittedImage] = set()
+    atexit.register(_remove_all, os.getpid(), found)
+    return found
+
+
+def _remove_all(pid: int, images: set[CommittedImage]) -> None:
+    if os.getpid() != pid or not images:
+        return
+    close_guests()  # and with them their containers
+    deadline_s = time.monotonic() + _END_S
+    while images and time.monotonic() < deadline_s:
+        for image in list(images):
+            image.remove()
+        time.sleep(0.05)
 
 
 class LayerTree:
@@ -65,7 +95,7 @@ class LayerTree:
             uid, gid = _ids(container)
             with told("cannot copy the work tree into a container"):
                 daemon().client.put_archive(container.id, "/", _packed(self._source, uid, gid))
-        _watchdog(os.getpid()).watch(container)
+        _watchdog().watch(container)
 
     def changed(self) -> None:
         if self._copy is not None:
@@ -137,6 +167,6 @@ class _Watchdog:
                         box.stop(f"it wrote more than its disk limit of {mib} MiB, and was stopped")
 
 
-@functools.lru_cache(maxsize=1)
-def _watchdog(_pid: int) -> _Watchdog:
+@per_process
+def _watchdog() -> _Watchdog:
     return _Watchdog()

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import functools
 import itertools
 import os
 import shlex
@@ -27,6 +26,7 @@ from swe_srl.sandboxes.images import Image
 from swe_srl.sandboxes.limits import Limits
 from swe_srl.sandboxes.namespace import Namespace
 from swe_srl.sandboxes.overlay import Overlay
+from swe_srl.sandboxes.per_process import per_process
 
 AREAS = Path("/run/swe-srl")
 _NOT_BOUND = (".swe-srl", "dev", "proc", "sys")
@@ -58,8 +58,8 @@ class HostSpace(Namespace):
             remove_area(self.area)
 
 
-@functools.lru_cache(maxsize=1)
-def _space(_pid: int) -> HostSpace:
+@per_process
+def _space() -> HostSpace:
     return HostSpace()
 
 
@@ -75,7 +75,7 @@ class Slot:
 
     def __init__(self, parts: Mapping[str, str]) -> None:
         """`parts`: where in the container → which part of a merged tree."""
-        self._space = _space(os.getpid())
+        self._space = _space()
         self._name = self._space.name("c")
         self._parts = parts
         self.binds = {target: str(self._space.area / self._name / part) for target, part in parts.items()}
@@ -116,7 +116,7 @@ class MountedTree:
             base = [*base, image.rootfs]
         if not base:
             raise SandboxError(f"the image {image.name} holds no work tree")
-        return cls(Overlay(_space(os.getpid()), base, limits))
+        return cls(Overlay(_space(), base, limits))
 
     def enter(self, _container: Container, slot: Slot | None) -> None:
         assert slot is not None

@@ -7,16 +7,15 @@ which that user is root over nothing but these mounts.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import os
 import shlex
 import subprocess
-import threading
 from pathlib import Path
 
 from swe_srl.errors import SandboxError
 from swe_srl.sandboxes import cache
+from swe_srl.sandboxes.per_process import per_process
 
 _TIMEOUT_S = 60.0
 # The area is a small tmpfs on an empty folder of the cache: it holds mount points and configs, no file of a tree.
@@ -65,18 +64,12 @@ class Namespace:
 
 
 _FLAGS = {"user": "user", "mnt": "mount"}
-_lock = threading.Lock()
 
 
+@per_process
 def namespace() -> Namespace:
-    """This process's own, made when it is first asked for. Raises SandboxError."""
-    with _lock:
-        return _of_process(os.getpid())
-
-
-@functools.lru_cache(maxsize=1)
-def _of_process(_pid: int) -> Namespace:
-    return Namespace()  # by process id: a forked child shares no sandbox with its parent
+    """This process's own. Raises SandboxError."""
+    return Namespace()
 
 
 def _popen(command: list[str]) -> subprocess.Popen[bytes]:

@@ -8,7 +8,6 @@ Everything names its owner (`owner.py`), and what a living process or another ma
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import shutil
 import tempfile
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from swe_srl.errors import SandboxError
 from swe_srl.sandboxes import cgroups, owner
+from swe_srl.sandboxes.per_process import per_process
 
 if TYPE_CHECKING:
     from swe_srl.sandboxes.daemon import Daemon
@@ -57,13 +57,9 @@ def sweep(*, with_docker: bool = True) -> Swept:
     return found
 
 
+@per_process
 def sweep_once(*, with_docker: bool) -> None:
     """At the first sandbox of a process; quietly."""
-    _once(os.getpid(), with_docker)
-
-
-@functools.lru_cache(maxsize=2)
-def _once(_pid: int, with_docker: bool) -> None:
     sweep(with_docker=with_docker)
 
 
