@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from docker.errors import APIError
 
 from swe_srl.errors import SandboxError
 from swe_srl.sandboxes import PROMISES, changes
@@ -144,7 +145,7 @@ def test_forks_of_forks_keep_deletions_tmp_and_home(box: DockerSandbox) -> None:
         child.close()
 
 
-def test_a_container_that_waited_becomes_a_sandbox(mounted: DockerSandbox) -> None:
+def test_a_container_that_waited_becomes_a_sandbox(mounted: DockerSandbox, source: Path) -> None:
     where = mounted._place
     where.spares = 2
     try:
@@ -152,15 +153,15 @@ def test_a_container_that_waited_becomes_a_sandbox(mounted: DockerSandbox) -> No
         waiting = [box.id for box, _ in where._waiting]
         assert len(waiting) == 2
         daemon().client.kill(waiting[1])  # it is not given to anyone
-        forks = [mounted.fork() for _ in range(3)]
+        others = [DockerSandbox.start(source, limits=SMALL, mounted=WAYS[0]) for _ in range(3)]
         try:
-            assert [out(fork, "ls") for fork in forks] == ["a.txt\npkg\n"] * 3
-            taken = {container(fork) for fork in forks}
+            assert [out(other, "ls") for other in others] == ["a.txt\npkg\n"] * 3
+            taken = {container(other) for other in others}
             assert waiting[0] in taken
             assert waiting[1] not in taken
         finally:
-            for fork in forks:
-                fork.close()
+            for other in others:
+                other.close()
     finally:
         where.empty()
     assert place(limits=SMALL, mounted=where.mounted) is where
@@ -301,10 +302,16 @@ def foreign() -> Iterator[str]:
     )["Id"]
     client.start(made)
     client.wait(made)
-    client.commit(made, repository="swe-srl.invalid/other", tag="1", changes=["USER root", "ENV A=1 HOME=/root"])
+    changes = ["USER root", "ENV A=1 HOME=/root"]
+    committed = client.commit(made, repository="swe-srl.invalid/other", tag="1", changes=changes)["Id"]
     client.remove_container(made)
     yield name
-    client.remove_image(name, force=True)
+    deadline_s = time.monotonic() + 20
+    while time.monotonic() < deadline_s:  # the last container that was closed may still be about to go
+        with contextlib.suppress(APIError):
+            client.remove_image(committed, force=True)
+            break
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize("way", WAYS)

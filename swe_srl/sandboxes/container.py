@@ -7,6 +7,7 @@ import json
 import os
 import select
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,6 +57,7 @@ class Container:
         except BaseException:
             self._remove()
             raise
+        _containers.add(self)
 
     def _attach(self) -> Guest:
         # Before its start, so that nothing it says is missed. The container's stdin ends with this connection.
@@ -104,6 +106,15 @@ class Container:
                     raise
             with contextlib.suppress(NotFound):  # it is being removed
                 self._client.wait(self.id, timeout=_END_S, condition="removed")
+
+
+_containers: weakref.WeakSet[Container] = weakref.WeakSet()
+
+
+def close_guests() -> None:
+    """End all containers of this process, as its end would; does not wait."""
+    for container in list(_containers):
+        container.guest.close()
 
 
 class _Unwrap:
