@@ -56,15 +56,22 @@ class Daemon:
 
     @functools.cached_property
     def sees_mounts(self) -> bool:
-        """Whether what this process mounts can be bound into a container: root, in the daemon's mount namespace."""
-        if os.geteuid() != 0 or not self.url.startswith("unix://"):
+        """Whether what this process mounts can be bound into a container: root, in the daemon's mount namespace.
+
+        Not where users are mapped, nor with SELinux, whose labels our mounts do not have.
+        """
+        options = " ".join(self.info.get("SecurityOptions") or [])
+        mapped = any(name in options for name in ("name=userns", "name=rootless", "name=selinux"))
+        if os.geteuid() != 0 or mapped or not self.url.startswith("unix://"):
             return False
         with socket.socket(socket.AF_UNIX) as end:
             end.connect(self.url.removeprefix("unix://"))
             peer = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         pid, _, _ = struct.unpack("3i", peer)  # 0: in another space of process ids
         try:
-            return pid > 0 and os.stat(f"/proc/{pid}/ns/mnt") == os.stat("/proc/self/ns/mnt")
+            # systemd may have opened the daemon's socket; what else did so (ssh) only forwards it.
+            known = Path(f"/proc/{pid}/comm").read_text().strip() in ("dockerd", "systemd")
+            return known and os.path.samestat(os.stat(f"/proc/{pid}/ns/mnt"), os.stat("/proc/self/ns/mnt"))
         except OSError:
             return False
 
