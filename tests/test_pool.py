@@ -85,6 +85,20 @@ def test_some_are_kept_ready_and_make_room(source: Path, other: Path) -> None:
     assert opened() == 0
 
 
+def test_under_docker_containers_wait_for_any_folder_and_for_forks(source: Path, other: Path) -> None:
+    from swe_srl.sandboxes.docker import place
+
+    with Pool("docker", max_open=4, warm=2) as pool:
+        eventually(lambda: len(place()._waiting) == 2)
+        with pool.open(source) as one, pool.open(other) as two:
+            assert [one.exec("ls", 20).output, two.exec("ls", 20).output] == ["a.txt\n", "b.txt\n"]
+            fork = two.fork()
+            assert fork.exec("ls", 20).output == "b.txt\n"
+            fork.close()
+            eventually(lambda: len(place()._waiting) == 2)
+    eventually(lambda: place()._waiting == [])
+
+
 def test_a_cancelled_coroutine_gives_its_place_back(source: Path) -> None:
     async def run() -> None:
         with Pool("local", max_open=1) as pool:

@@ -100,7 +100,11 @@ class Place:
             try:
                 made = self._start(None)
                 with self._lock:
-                    self._waiting.append(made)
+                    wanted = len(self._waiting) < self.spares
+                    if wanted:
+                        self._waiting.append(made)
+                if not wanted:
+                    _end(*made)
             except SandboxError:
                 return  # who needs one then starts it, and is told
             finally:
@@ -151,6 +155,14 @@ def place(image: str = images.BUGFIX, limits: Limits | None = None, *, mounted: 
     """This process's, made when it is first asked for. Raises SandboxError."""
     chosen = daemon().sees_mounts if mounted is None else mounted
     return _place(image, limits or Limits(), chosen)
+
+
+def keep_waiting(count: int, image: str = images.BUGFIX, limits: Limits | None = None) -> None:
+    """Let so many started containers wait for a tree, of any folder or of a fork; 0 ends them. Raises SandboxError."""
+    where = place(image, limits)
+    where.empty()
+    where.spares = count
+    where.daemon.workers.submit(where.fill)
 
 
 class DockerSandbox:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from swe_srl.errors import ConfigError, SandboxError
-from swe_srl.sandboxes import BACKENDS, Sandbox
+from swe_srl.sandboxes import BACKENDS, Sandbox, docker
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -29,7 +29,10 @@ _CLOSED = "the pool of sandboxes was closed"
 
 
 class Pool:
-    """`warm` sandboxes are kept ready on the folder that was asked for last; they count as open."""
+    """`warm` sandboxes are kept ready on the folder that was asked for last; they count as open.
+
+    Under Docker they are containers without a tree, ready for any folder, and for forks. Raises SandboxError.
+    """
 
     def __init__(self, kind: str, *, max_open: int, warm: int = 0) -> None:
         if kind not in BACKENDS:
@@ -37,6 +40,10 @@ class Pool:
         if not 0 <= warm < max_open:
             raise ConfigError(f"{warm} warm sandboxes are among the {max_open} that may be open: leave room for one")
         self._start, self._most, self._warm = BACKENDS[kind], max_open, warm
+        self._containers_wait = kind == "docker" and warm > 0
+        if self._containers_wait:
+            self._warm = 0
+            docker.keep_waiting(warm)
         self._lock = threading.Lock()
         self._asked: deque[tuple[Path, Future[Sandbox]]] = deque()
         self._ready: deque[tuple[Path, Sandbox]] = deque()
@@ -75,6 +82,8 @@ class Pool:
             _refuse(future, SandboxError(_CLOSED))
         for box in boxes:
             _close(box)
+        if self._containers_wait:
+            docker.keep_waiting(0)
         self._threads.shutdown(cancel_futures=True)
 
     def ask(self, source: Path) -> Future[Sandbox]:
