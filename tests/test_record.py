@@ -12,7 +12,7 @@ from swe_srl.actions import is_target, render_call
 from swe_srl.formats import read_document
 from swe_srl.formats.document import Dropped
 from swe_srl.record import FORMATS, demonstrate, record
-from swe_srl.sandboxes import TREE
+from swe_srl.sandboxes import BACKENDS, TREE
 from swe_srl.tasks.bugfix import load_task, load_tasks, task_sandbox
 from swe_srl.tools import execute
 from swe_srl.types import Trajectory
@@ -123,12 +123,13 @@ def test_what_is_edited_was_seen_in_the_last_two_observations() -> None:
                 assert turn.action.arguments["path"].removeprefix(f"{TREE}/") in str(last_two)
 
 
+@pytest.mark.parametrize("kind", list(BACKENDS))
 @pytest.mark.parametrize("place", [0, 100, 191])
-def test_a_committed_demonstration_replays(place: int) -> None:
+def test_a_committed_demonstration_replays(place: int, kind: str) -> None:
     trajectory = read(COMMITTED)[place]
     assert trajectory.task.task_id
     task = load_task(SUITE, trajectory.task.task_id)
-    with task_sandbox(task, "local") as sandbox:
+    with task_sandbox(task, kind) as sandbox:
         for turn in trajectory.acted:
             assert turn.action is not None
             assert execute(turn.action, sandbox, 60) == turn.observation
@@ -136,6 +137,6 @@ def test_a_committed_demonstration_replays(place: int) -> None:
 
 @pytest.mark.slow
 def test_recording_again_gives_what_is_committed(tmp_path: Path) -> None:
-    record(SUITE, tmp_path, copies=3, seed=0, sandbox_kind="local")
+    record(SUITE, tmp_path, copies=3, seed=0, sandbox_kind="runc")
     committed = {name: data for name, data in files(COMMITTED).items() if name.endswith(".jsonl")}
     assert files(tmp_path) == committed
