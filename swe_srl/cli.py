@@ -27,7 +27,7 @@ STOPPED = 130  # typer's exit code after Ctrl-C
 WIDTH = 120  # columns where there is no terminal
 NARROWEST = 80  # a narrower table would lose digits
 
-Redact = Annotated[bool, typer.Option("--redact", help="Replace home folders, e-mail addresses and keys.")]
+Redact = Annotated[bool, typer.Option("--redact", help="Replace home folders, addresses, keys, users' names.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[a.b=c]...", help="Anything that the TOML sets.")]
 
@@ -90,7 +90,7 @@ def inspect(
     data: Annotated[Path, typer.Argument(metavar="DATA|RUN", help="A store, raw logs, or a run directory.")],
     trajectory: Annotated[str | None, typer.Option(help="Show one trajectory.")] = None,
     step: Annotated[int | None, typer.Option(help="Show one step of it; of a run: one update's groups.")] = None,
-    tokenizer: Annotated[str | None, typer.Option(help="Lengths in its tokens, too: a folder or a hub name.")] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="Lengths in its tokens: a folder, file or hub name.")] = None,
     pictures: Annotated[Path | None, typer.Option(help="Folder for overview.png.")] = None,
     live: Annotated[bool, typer.Option("--live", help="Run the step's commands in a sandbox, each in a fork.")] = False,
     command: Annotated[list[str] | None, typer.Option(help="With --live: a bash command of yours, too.")] = None,
@@ -128,14 +128,16 @@ def inspect(
 def _overview(data: Path, tokenizer: str | None, pictures: Path | None, json: bool) -> None:
     from swe_srl.ingest import open_data
     from swe_srl.overview import overview
+    from swe_srl.overview.lengths import tokens
+    from swe_srl.overview.picture import draw, refuse_no_folder
     from swe_srl.overview.table import table
 
+    if pictures is not None:
+        refuse_no_folder(pictures)
     if tokenizer is not None:
         quieten()
-    found = overview(open_data(data), tokenizer)
+    found = overview(open_data(data), None if tokenizer is None else tokens(tokenizer))
     if pictures is not None:
-        from swe_srl.overview.picture import draw
-
         found = found.with_pictures([str(draw(found, pictures))])
     show(found.as_json(), table(found), json)
 
@@ -298,10 +300,13 @@ def say_of(sensitive: Mapping[str, int], redacted: bool, where: str) -> None:
 
 def quieten() -> None:
     """One bar at a time, and it is ours."""
+    from logging import ERROR, getLogger
+
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+    getLogger("huggingface_hub").setLevel(ERROR)  # it tells of each time it tries again
 
 
 def main() -> None:

@@ -1,23 +1,23 @@
-"""What a log should not tell of the people who made it: home folders, e-mail addresses, keys.
+"""What a log should not tell of the people who made it: home folders, e-mail addresses, keys, users' names.
 
 `sensitive` counts them; `redact` puts neutral text in their place, the same for the same secret, so that commands
-and observations still agree and a command could still be typed. It is a help, not a promise: a user's name outside
-of a path (`ls -l` prints it) and a password without a telling name are not found.
+and observations still agree and a command could still be typed. A name is known from a home folder in the same
+trajectory. It is a help, not a promise: another person's name and a password without a telling name are not found.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from itertools import chain, compress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from swe_srl.types import Action, Trajectory, Turn
 
-__all__ = ["EMAIL", "HOME", "KEY", "redact", "sensitive"]
+__all__ = ["EMAIL", "HOME", "KEY", "NAME", "STANDING", "redact", "sensitive"]
 
-HOME, EMAIL, KEY = "home folder", "e-mail address", "key"
+HOME, EMAIL, KEY, NAME = "home folder", "e-mail address", "key", "user name"
+STANDING = "user name that still stands"  # found, and left as it is
 
 _Span = tuple[int, int, str]  # from, to, what stands there instead
 
@@ -29,31 +29,42 @@ class _Finder:
     kind: str
     needles: tuple[str, ...]
     spans: Callable[[str], Iterator[_Span]]
+    teaches: bool = False  # what it finds is a user's whole name
+
+
+@dataclass(slots=True)
+class _Found:
+    counts: Counter[str] = field(default_factory=Counter)
+    names: set[str] = field(default_factory=set)
 
 
 def sensitive(trajectory: Trajectory) -> Counter[str]:
-    """How many home folders, e-mail addresses and keys `redact` would replace, by kind."""
+    """What `redact` would replace, by kind, and of users' names also what it would let stand."""
     return redact(trajectory)[1]
 
 
 def redact(trajectory: Trajectory) -> tuple[Trajectory, Counter[str]]:
     """The trajectory without them, and how many there were, by kind. Nothing to redact: the same object."""
-    counts: Counter[str] = Counter()
-    cleaned = {text: _clean(text, counts) for text in _suspects(list(_texts(trajectory)))}
-    if not counts:
-        return trajectory, counts
-    return _mapped(trajectory, lambda text: cleaned.get(text, text)), counts
+    found = _Found()
+    texts = list(_texts(trajectory))
+    cleaned = {text: _clean(text, _FINDERS, found) for text in _suspects(texts)}
+    if not found.counts:
+        return trajectory, found.counts
+    cleaned |= _without_names(texts, [cleaned.get(text, text) for text in texts], found)
+    return _mapped(trajectory, lambda text: cleaned.get(text, text)), found.counts
 
 
-def _clean(text: str, counts: Counter[str]) -> str:
-    finders = [finder for finder in _FINDERS if any(needle in text for needle in finder.needles)]
+def _clean(text: str, finders: Iterable[_Finder], found: _Found) -> str:
+    finders = [finder for finder in finders if any(needle in text for needle in finder.needles)]
     if finders and len(text) > _LONG:
-        return "".join([_clean(part, counts) for part in _parts(text)])
+        return "".join([_clean(part, finders, found) for part in _parts(text)])
     for finder in finders:
         pieces: list[str] = []
         done = 0
         for start, end, instead in finder.spans(text):
-            counts[finder.kind] += 1
+            found.counts[finder.kind] += 1
+            if finder.teaches:
+                found.names.add(text[start:end])
             pieces += (text[done:start], instead)
             done = end
         text = "".join((*pieces, text[done:])) if pieces else text
@@ -124,17 +135,27 @@ _NOBODY = frozenset(
         *("swe-bench", "swe-agent", "openhands", "agent", "coder", "git", "docker", "travis", "circleci", "linuxbrew"),
     }
 )
+_MOUNTS = ("data", "nfs", "mnt", "net", "export", "srv", "usr", "var", "work", "scratch", "storage", "lustre", "gpfs")
 # A name ends with a letter or a digit: a full stop after it is no part of it. Slashes and backslashes may be escaped,
-# as they are in JSON. Not after a word's end (src/home/views.py) nor a dot (./home), but after \n, -I and /mnt/c.
+# as they are in JSON. Not after a word's end (src/home/views.py) nor a dot (./home), but after \n, -I, /mnt/c, /data.
 _NAME = r"(?P<name>\w(?:[\w.-]*\w)?)"
 _FOLDER = re.compile(
-    r"/(?:(?<![\w.~*]/)|(?<=-[IL]/)|(?<=\\[nrt]/)|(?<=/mnt/[a-z]/)|(?<=[^\w]/[a-z]/))(?:home|Users)\\?/" + _NAME
+    r"/(?:(?<![\w.~*]/)|(?<=-[IL]/)|(?<=\\[nrt]/)|(?<=/mnt/[a-z]/)|(?<=/[a-z]/)(?<!\w/[a-z]/)|"
+    + "|".join(rf"(?<=/{mount}/)(?<![\w.~*]/{mount}/)" for mount in _MOUNTS)
+    + r")(?:home|Users)\\?/"
+    + _NAME
 )
+_ENCODED_FOLDER = re.compile(r"(?:(?<![\w.~*])|(?<=%[0-9A-Fa-f]{2}))%2[Ff](?:home|Users)%2[Ff]" + _NAME)
 _WINDOWS_FOLDER = re.compile(
     r":(?:\\{1,4}|/)Users(?:\\{1,4}|/)(?P<name>\w[\w.-]*(?: [\w.-]+){0,2}(?=[\\/])|\w(?:[\w.-]*\w)?)"
 )
-# Claude Code names a project's folder of logs by its path: ~/.claude/projects/-home-NAME-project
-_DASHED_FOLDER = re.compile(r"(?:/-(?:home|Users)|/[A-Za-z]--Users)-(?P<name>[A-Za-z0-9]+)")
+# Claude Code names a project's folder of logs by its path: ~/.claude/projects/-home-NAME-project. Where `ls` prints
+# one, nothing is before it; -home-… then has its line to itself, or ends a line of `ls -l`: it could be an option.
+_DASHED_FOLDER = re.compile(
+    r"(?:(?:(?<![\w-])|(?<=\\[nrt]))(?:-|[A-Za-z]--)Users|(?<=/)-home"
+    r"|(?:^|(?<=\\n)|(?<=[0-9] ))-home(?=-[A-Za-z0-9]+-[\w.-]+/?(?:$|\\n)))-(?P<name>[A-Za-z0-9]+)",
+    re.MULTILINE,
+)
 
 
 def _homes(pattern: re.Pattern[str]) -> Callable[[str], Iterator[_Span]]:
@@ -146,11 +167,83 @@ def _homes(pattern: re.Pattern[str]) -> Callable[[str], Iterator[_Span]]:
     return spans
 
 
+# ----------------------------------------------------------------------------------------- users' names
+
+_SHORT = 4  # characters: a shorter name is too often something else
+# Home folders that are called as things are: as words they are not put aside, nor counted.
+_PLAIN = """
+    about account accounts alpha amazon apache assets auth azure back backend backup base bench beta blog book books
+    bootstrap build builder builds cache center chat check class client cloud code common community conda config
+    console contact content control core course courses cran current dashboard data database demo deploy deployer
+    desktop detail details develop developer development device devops dist django docs document documents download
+    downloads email engine error events express files filter first folder form forum frontend function game games
+    gerrit github gitlab google group groups guest hadoop header hello help home host hosting http https images
+    import index info install internal item items jenkins jobs json jupyter kafka kernel keras lab lambda last
+    latest library light linux list live local login logout logs lost+found machine mail main manager master media
+    menu message messages method mobile model models module monitor music mysql native network news nginx notebook
+    notebooks object office online open operator oracle order orders other output package packages page pages panel
+    password path pictures play player plugin plugins portal post postgres posts private process product products
+    profile program programs project projects proxy python pytorch rails react redis release remote report reports
+    repo repos research robot ruby script scripts search second secret secure server servers service services
+    session settings setup share shop simple site sites smart software solr source spark sphinx stack staff stage
+    staging standard start state static stats steam storage store stuff student students support system tables task
+    tasks team temp template templates test tester testing tests text token tomcat tool tools train training tutorial
+    ubuntu update upload uploads users utils value vendor version video videos view views virtual wagtail water
+    webapp website welcome window windows work worker workflow workspace world writer
+    all api bar baz bin box css dev doc etc foo ftp gui img ios iso key lib log mac max mcp min net new now old one
+    ops opt org out php pip pkg pro put raw ref run sdk set sql src ssh svn sys tmp top two url usr var vim vms web
+    win www xml yml
+"""
+_WORDS = frozenset(_PLAIN.split())
+_ENDINGS = "com|org|net|io|dev|me|local|github"  # what follows a full stop after a name that is no module's
+
+
+def _without_names(texts: Sequence[str], left: Sequence[str], found: _Found) -> dict[str, str]:
+    """The texts, as their folders, addresses and keys `left` them, that also hold a home folder's name as a word.
+
+    A name that others' words are made of, or code is, is let stand everywhere: half of it would be worse.
+    """
+    held = {name: [text for text in left if name in text] for name in found.names if _telling(name)}
+    names = {name for name, holders in held.items() if holders}
+    going = {name for name in names if len(name) >= _SHORT and not any(map(_in_code(name).search, held[name]))}
+    finders = [_names(*one) for one in ((NAME, going, _USER), (STANDING, names - going, None)) if one[1]]
+    changed: dict[str, str] = {}
+    for text, one in zip(texts, left, strict=True) if finders else ():
+        if (without := _clean(one, finders, found)) != one:
+            changed[text] = _clean(without, _FINDERS, found)  # a name may have stood in the way of something
+    return changed
+
+
+def _telling(name: str) -> bool:
+    return len(name) > 1 and name.lower() not in _WORDS and any(map(str.isalpha, name))
+
+
+def _in_code(name: str) -> re.Pattern[str]:
+    """The name as a part of an identifier, or as one: `name_1`, `name.x`, `import name`, `name(`, `name = 1`."""
+    word = re.escape(name)
+    return re.compile(
+        rf"(?<=\w){word}|{word}(?=\w|\.(?!(?:{_ENDINGS})\b)\w|\(|\s?=)|(?<=\w\.){word}|"
+        rf"(?<=\bimport ){word}|(?<=\bfrom ){word}|(?<=\bclass ){word}|(?<=\bdef ){word}"
+    )
+
+
+def _names(kind: str, names: Iterable[str], instead: str | None) -> _Finder:
+    """Finds the names as words; `instead` None leaves them."""
+    longest_first = sorted(names, key=lambda name: (-len(name), name))
+    pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)")
+
+    def spans(text: str) -> Iterator[_Span]:
+        for word in pattern.finditer(text):
+            yield *word.span(), word[0] if instead is None else instead
+
+    return _Finder(kind, tuple(longest_first), spans)
+
+
 # ------------------------------------------------------------------------------------------------- e-mail
 
 _ADDRESS = "user@example.com"
 # Names that no mail reaches, and mailboxes that nobody reads; git@github.com is how ssh is told where to go.
-_NO_DOMAIN = re.compile(r"(?:.*\.)?(?:example\.(?:com|org|net)|test|invalid|localhost|local|noreply\.github\.com)")
+_NO_DOMAIN = re.compile(r"(?:.*\.)?(?:example\.(?:com|org|net)|test|invalid|localhost|local)")
 _NO_MAILBOX = frozenset({"git", "hg", "svn", "noreply", "no-reply", "donotreply", "do-not-reply"})
 # What follows an @ in code (A@B.T, package@v1.x) is no domain: only endings that addresses have are taken for one.
 _DOMAIN = re.compile(
@@ -199,6 +292,21 @@ def _keys(pattern: str) -> Callable[[str], Iterator[_Span]]:
     return spans
 
 
+# Found from the = or the colon on, as an address is from its @. What is called or indexed is code, not a secret.
+_ASSIGNED = re.compile(r"[=:][ \t]{0,8}\\?[\"']?(?P<key>[\w+~-][\w+/.~-]{15,}+=*+)(?![(\[])")
+_ASSIGNEE = re.compile(r"(?:(?i:api[_-]?key|token|secret)[A-Z_]*|(?i:secret(?:[_-]?access)?[_-]?key))\\?[\"']? ?\Z")
+_LONGEST_ASSIGNEE = 64
+
+
+def _assigned(text: str) -> Iterator[_Span]:
+    """What is given to a name that tells of a secret: in code, a shell, JSON, YAML or a header."""
+    for found in _ASSIGNED.finditer(text):
+        start = found.start()
+        named = _ASSIGNEE.search(text, max(0, start - _LONGEST_ASSIGNEE), start)
+        if named and _random(found["key"]) and _REDACTED not in found["key"]:
+            yield *found.span("key"), _REDACTED
+
+
 def _private_keys(text: str) -> Iterator[_Span]:
     """The lines between BEGIN and END, which stay. A block that was cut off has no END."""
     for found in _PEM.finditer(text):
@@ -212,26 +320,29 @@ _PEM = re.compile(
 )
 
 # All finders' needles, and a little more where a needle alone stands in every other text: RE2 looks for them all at
-# once, an order of magnitude quicker than Python looks for each.
+# once, an order of magnitude quicker than Python looks for each. It learns the pattern anew for each trajectory, which
+# is most of its time: what is here has to be short.
 _SUSPECT = (
-    r"/home|Users|-home-|\w@[\w-]+\.|sk-|gh[pousr]_|github_pat_|glpat-|AKIA|AIza|xox|hf_|eyJ"
-    r"|PRIVATE KEY-----|[Bb]earer |API_KEY|TOKEN|SECRET"
+    r"/home|%2[Ff]home|Users|-home-|\w@[\w-]+\.|sk-|gh[pousr]_|_pat_|glpat-|AKIA|AIza|xox|hf_|eyJ|npm_|k_live_|k_test_|pypi-"
+    r"|E KEY-|earer |API_KEY_|TOKEN_|SECRET_|(?i:ken|cret|[ist][_-]?key)[\\\"' ]{0,2}[=:]"
 )
 
 
-def _suspects(texts: list[str]) -> Iterator[str]:
+def _suspects(texts: list[str]) -> list[str]:
     """Those of the texts that may hold something: few. A long one is not copied to find out."""
     import pyarrow as pa  # here, because it takes longer to import than many a log to read
     from pyarrow import compute
 
-    short = [text for text in texts if len(text) <= _LONG]
+    long = [text for text in texts if len(text) > _LONG]
+    short = [text for text in texts if len(text) <= _LONG] if long else texts
     flags = compute.match_substring_regex(pa.array(short, pa.string()), _SUSPECT)
-    return chain(compress(short, flags.to_pylist()), (text for text in texts if len(text) > _LONG))
+    return [*(short[at] for at in compute.indices_nonzero(flags).to_pylist()), *long]
 
 
 _FINDERS = (
-    _Finder(HOME, ("/home", "/Users"), _homes(_FOLDER)),
-    _Finder(HOME, ("Users",), _homes(_WINDOWS_FOLDER)),
+    _Finder(HOME, ("/home", "/Users"), _homes(_FOLDER), teaches=True),
+    _Finder(HOME, ("Users",), _homes(_WINDOWS_FOLDER), teaches=True),
+    _Finder(HOME, ("%2F", "%2f"), _homes(_ENCODED_FOLDER), teaches=True),
     _Finder(HOME, ("-home-", "-Users-"), _homes(_DASHED_FOLDER)),
     _Finder(EMAIL, ("@",), _emails),
     _Finder(KEY, ("sk-",), _keys(r"(?<![\w-])(?P<key>sk-[A-Za-z0-9_-]{20,})")),
@@ -244,12 +355,12 @@ _FINDERS = (
     _Finder(KEY, ("AIza",), _keys(r"(?<![A-Za-z0-9])(?P<key>AIza[\w-]{35})")),
     _Finder(KEY, ("xox",), _keys(r"(?<![A-Za-z0-9])(?P<key>xox[abeprs]-[\w-]{10,})")),
     _Finder(KEY, ("hf_",), _keys(r"(?<![A-Za-z0-9])(?P<key>hf_[A-Za-z0-9]{30,})")),
+    _Finder(KEY, ("npm_",), _keys(r"(?<![A-Za-z0-9])(?P<key>npm_[A-Za-z0-9]{30,})")),
+    _Finder(KEY, ("k_live_", "k_test_"), _keys(r"(?<![A-Za-z0-9])(?P<key>[rs]k_(?:live|test)_[A-Za-z0-9]{16,})")),
+    _Finder(KEY, ("dckr_pat_",), _keys(r"(?<![A-Za-z0-9])(?P<key>dckr_pat_[\w-]{20,})")),
+    _Finder(KEY, ("pypi-",), _keys(r"(?<![\w-])(?P<key>pypi-(?=[\w-]*[A-Z])[\w-]{32,})")),  # no package's name
     _Finder(KEY, ("eyJ",), _keys(r"(?<![\w-])(?P<key>eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,})")),
     _Finder(KEY, ("PRIVATE KEY-----",), _private_keys),
     _Finder(KEY, ("Bearer ", "bearer "), _keys(r"[Bb]earer (?P<key>[\w.~+/-]{20,}=*)")),
-    _Finder(
-        KEY,
-        ("API_KEY", "TOKEN", "SECRET"),
-        _keys(r"(?:API_KEY|TOKEN|SECRET)[A-Z_]*\\?[\"']?\s?[=:]\s?\\?[\"']?(?P<key>[\w+/.~-]{20,}=*)"),
-    ),
+    _Finder(KEY, ("oken", "OKEN", "ecret", "ECRET", "pi_", "piK", "pi-", "PI_", "PI-"), _assigned),
 )

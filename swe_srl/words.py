@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from swe_srl.redact import NAME, STANDING
+
 
 def counted(count: int, noun: str) -> str:
     """ "1 file", "2 files", "3 e-mail addresses"."""
@@ -11,10 +13,14 @@ def counted(count: int, noun: str) -> str:
 
 
 def about_sensitive(counts: Mapping[str, int], redacted: bool, where: str) -> str | None:
-    """What is to be said of home folders, addresses and keys; None if there were none."""
-    found = ", ".join(counted(count, kind) for kind, count in counts.items())
+    """What is to be said of home folders, addresses, keys and users' names; None if there were none."""
+    found = ", ".join(counted(count, kind) for kind, count in counts.items() if kind != STANDING)
     if not found:
         return None
+    left = counted(counts.get(STANDING, 0), NAME)
+    left = f"; too short or too like code to be replaced: {left}" if counts.get(STANDING) else ""
     if redacted:
-        return f"replaced: {found}"
-    return f"WARNING: {where} holds {found}. Before you share it, or what is trained on it: --redact replaces them"
+        return f"replaced: {found}{left}"
+    return (
+        f"WARNING: {where} holds {found}. Before you share it, or what is trained on it: --redact replaces them{left}"
+    )

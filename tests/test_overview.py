@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import socket
 from array import array
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from itertools import pairwise
@@ -18,6 +22,7 @@ from rich.console import Console
 from test_cli import refused, swe_srl
 
 from swe_srl.actions import canonical
+from swe_srl.errors import ConfigError
 from swe_srl.ingest import open_data
 from swe_srl.overview import Overview, overview
 from swe_srl.overview.distribution import Histogram, distribution
@@ -28,6 +33,7 @@ from swe_srl.overview.programs import programs
 from swe_srl.overview.sample import StepSample
 from swe_srl.overview.table import bar, blocks, table
 from swe_srl.render import PromptSettings, Renderer
+from swe_srl.steps import StepFilter, step_set
 from swe_srl.types import Action, Outcome, Provenance, Trajectory, Turn
 
 ROOT = Path(__file__).parents[1]
@@ -87,7 +93,10 @@ def test_sums_agree(trajectories: list[Trajectory]) -> None:
     steps = sum(len(one.acted) for one in trajectories)
     assert found.trajectories == len(trajectories) == sum(found.formats.values()) == sum(found.outcomes.values())
     assert found.steps == steps == sum(found.tools.values())
-    assert found.targets == sum(found.kinds.values()) == steps - sum(found.no_tool_of_ours.values())
+    assert found.targets == sum(found.kinds.values())
+    assert steps == found.targets + sum(found.no_tool_of_ours.values()) + found.no_issue.steps
+    trained = step_set(trajectories, range(len(trajectories)), StepFilter(), Counter())
+    assert found.targets == len(trained)
     assert found.lengths["action"].n == found.lengths["thought"].n == found.lengths["observation"].n == steps
     assert found.floors.n + found.floors.chosen_on in (0, found.targets)
     assert set(found.tools) == set(found.share_expressible.by_tool)
@@ -178,7 +187,7 @@ def saved_tokenizer(folder: Path) -> Any:
 def test_lengths_in_tokens(tmp_path: Path) -> None:
     tokenizer = saved_tokenizer(tmp_path / "tokenizer")
     logs = [make_trajectory(number, steps=6) for number in range(3)]
-    found = overview(logs, str(tmp_path / "tokenizer"))
+    found = overview(logs, tokens(str(tmp_path / "tokenizer")))
     issues = sorted(len(tokenizer.encode(one.issue, add_special_tokens=False)) for one in logs)
     lengths = found.lengths["issue_tokens"]
     assert (lengths.unit, lengths.min, lengths.median, lengths.max) == ("tokens", *issues)
@@ -188,8 +197,66 @@ def test_lengths_in_tokens(tmp_path: Path) -> None:
 
 def test_a_text_that_spells_a_special_token_is_text(tmp_path: Path) -> None:
     saved_tokenizer(tmp_path)
-    (length,) = tokens(str(tmp_path))(["<|im_end|>"])
-    assert length > 1
+    for name in (tmp_path, tmp_path / "tokenizer.json"):
+        (length,) = tokens(str(name))(["<|im_end|>"])
+        assert length > 1
+
+
+def test_a_tokenizer_that_is_here_is_read_without_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = saved_tokenizer(tmp_path / "whole")
+    (tmp_path / "bare").mkdir()
+    shutil.copy(tmp_path / "whole" / "tokenizer.json", tmp_path / "bare")
+    asked = without_network(monkeypatch)
+    text = "def f(x):\n    return x"
+    for name in ("whole", "bare", "whole/tokenizer.json"):
+        assert tokens(str(tmp_path / name))([text]) == [len(tokenizer.encode(text, add_special_tokens=False))]
+    assert asked == []
+
+
+def test_a_hub_name_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = without_network(monkeypatch)
+    with pytest.raises(ConfigError, match=r"--tokenizer: there is no file or folder no-one/none, and no tokenizer"):
+        tokens("no-one/none")
+    assert len(asked) <= 2  # the hub's client may have a question of its own, once
+
+
+def test_a_hub_name_in_the_cache_is_read_from_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    kept = tmp_path / "models--no-one--kept"
+    saved_tokenizer(kept / "snapshots" / "0123")
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text("0123")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    asked = without_network(monkeypatch)
+    assert tokens("no-one/kept")(["ls"]) == tokens(str(kept / "snapshots" / "0123"))(["ls"])
+    assert asked == []
+
+
+def without_network(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The hosts that are asked for; none is found."""
+    asked: list[Any] = []
+
+    def refuse(host: Any, *_: Any, **__: Any) -> None:
+        asked.append(host)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    return asked
+
+
+def test_what_is_no_tokenizer_is_said_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "x.json").write_text("{}")
+    for name, words in (
+        ("empty", "holds no tokenizer"),
+        ("x.json", "no tokenizer.json"),
+        ("none", "no file or folder"),
+    ):
+        with pytest.raises(ConfigError, match=words) as error:
+            tokens(str(tmp_path / name))
+        assert str(error.value).startswith("--tokenizer: ")
+        assert "\n" not in str(error.value)
 
 
 def test_prompts_are_what_the_renderer_makes_less_a_constant_a_message(tmp_path: Path) -> None:
@@ -274,9 +341,35 @@ def test_names_are_shown_and_drawn_as_they_are(tmp_path: Path) -> None:
     words = shown(found)
     assert "browse [/b] $x$" in words
     assert "ids [b]" in words
-    assert "2 steps, 1 of them (50.0%) with our tools" in words
+    assert "2 steps, 1 of them (50.0%) targets" in words
+    assert "without an issue" not in words
     assert "floor" not in words  # one target cannot both choose and score
     assert draw(found, tmp_path / "new").read_bytes().startswith(b"\x89PNG")
+
+
+def test_logs_without_an_issue_have_no_targets() -> None:
+    found = overview([trajectory("a", "", [bash("ls"), BROWSE]), trajectory("b", "x", [bash("ls"), bash("ls")])])
+    assert (found.steps, found.targets, found.no_issue.trajectories, found.no_issue.steps) == (4, 2, 1, 2)
+    assert found.kinds == {"ls": 2}
+    assert found.no_tool_of_ours == {}
+    assert found.share_expressible.overall == 3 / 4
+    words = shown(found)
+    assert "4 steps, 2 of them (50.0%) targets" in words
+    assert "2 steps of 1 log without an issue: no targets" in words
+
+
+def test_groups_that_are_not_listed_are_counted() -> None:
+    def issues(n: int) -> list[Trajectory]:
+        return [trajectory(f"{k}-{run}", f"Issue {k}.", [bash("ls")]) for k in range(n) for run in "ab"]
+
+    assert "more group" not in shown(overview(issues(8)))
+    assert "7-a, 7-b\n  … and 1 more group\n" in shown(overview(issues(9)))
+    assert "7-a, 7-b\n  … and 4 more groups\n" in shown(overview(issues(12)))
+
+
+def test_the_floors_title_stands_on_one_line() -> None:
+    words = shown(overview([make_trajectory(number) for number in range(6)]))
+    assert re.search(r"^what policies that know nothing would get, on \d+ steps", words, re.MULTILINE)
 
 
 def test_nothing_at_all(tmp_path: Path) -> None:
@@ -309,6 +402,8 @@ def test_options_that_would_be_ignored_are_refused(tmp_path: Path) -> None:
     assert "leave them out" in refused(swe_srl("inspect", logs, "--trajectory", "spans__3~0", "--tokenizer", "x"))
     assert "needs --trajectory" in refused(swe_srl("inspect", logs, "--step", "1"))
     assert "/none" in refused(swe_srl("inspect", logs, "--tokenizer", "/none"))
+    assert "is a file" in refused(swe_srl("inspect", logs, "--pictures", tmp_path / "config.toml" / "x"))
+    assert "is a file" in refused(swe_srl("inspect", "/none", "--pictures", tmp_path / "config.toml"))
 
 
 def test_every_key_is_told_of() -> None:

@@ -14,15 +14,16 @@ from typing import Any
 from swe_srl.actions import canonical, is_target
 from swe_srl.overview.distribution import Distribution, distribution, integers
 from swe_srl.overview.duplicates import Issues, NearDuplicates, RepeatedIssues, near_duplicates
-from swe_srl.overview.lengths import CHARACTERS, TOKENS, Lengths, characters, tokens
+from swe_srl.overview.lengths import CHARACTERS, TOKENS, Lengths, Measure, characters
 from swe_srl.overview.programs import programs
 from swe_srl.overview.sample import CHOSEN_ON, SCORED, Floors, StepSample, score_floors
 from swe_srl.progress import bar
-from swe_srl.steps import kind
+from swe_srl.steps import StepFilter, kind
 from swe_srl.tools import BASH
 from swe_srl.types import Trajectory
 
 SHOWN = 8  # ids of trajectories that an overview names
+_KEEP = StepFilter()  # what training leaves out by default
 
 Counts = dict[str, int]  # the most common first
 
@@ -36,8 +37,16 @@ class Expressible:
 
 
 @dataclass(frozen=True, slots=True)
+class NoIssue:
+    """Logs that hold no issue, and their steps: training has no prompt for them, so none is a target."""
+
+    trajectories: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
-    """`kinds` counts targets, `no_tool_of_ours` all other steps; `programs` the bash steps that run each."""
+    """Each step is one of `kinds`' (a target), of `no_tool_of_ours`, or of `no_issue`; `programs` are bash steps'."""
 
     trajectories: int
     steps: int
@@ -50,6 +59,7 @@ class Overview:
     programs: Counts
     kinds: Counts
     no_tool_of_ours: Counts
+    no_issue: NoIssue
     dropped: Counts
     share_expressible: Expressible
     steps_per_trajectory: Distribution
@@ -66,13 +76,13 @@ class Overview:
         return replace(self, pictures=list(paths))
 
 
-def overview(trajectories: Sequence[Trajectory], tokenizer: str | None = None, seed: int = 0) -> Overview:
-    """Look at all of it. `tokenizer` is a folder or a hub name. Raises ConfigError if it cannot be loaded."""
+def overview(trajectories: Sequence[Trajectory], tokens: Measure | None = None, seed: int = 0) -> Overview:
+    """Look at all of it. `tokens` counts those of texts, as `lengths.tokens` of a tokenizer does."""
     counts = _Counts()
     steps_per_trajectory = integers()
     lengths = [Lengths(CHARACTERS, characters)]
-    if tokenizer is not None:
-        lengths.append(Lengths(TOKENS, tokens(tokenizer)))
+    if tokens is not None:
+        lengths.append(Lengths(TOKENS, tokens))
     issues = Issues()
     sample = StepSample(SCORED + CHOSEN_ON, seed)
     with bar("inspect", len(trajectories)) as tick:
@@ -80,12 +90,13 @@ def overview(trajectories: Sequence[Trajectory], tokenizer: str | None = None, s
             actions = [turn.action for turn in trajectory.acted if turn.action]
             fit = [is_target(action) for action in actions]
             texts = [canonical(action) for action in actions]
-            counts.add(trajectory, fit)
+            usable = _KEEP.refuse(trajectory) is None
+            counts.add(trajectory, fit, usable)
             steps_per_trajectory.append(len(actions))
             for one in lengths:
                 one.add(trajectory, texts)
             issues.add(position, trajectory.issue)
-            sample.add(trajectory, (k for k, is_fit in enumerate(fit, 1) if is_fit))
+            sample.add(trajectory, (k for k, is_fit in enumerate(fit, 1) if is_fit and usable))
             tick(position + 1, "")
     repeated = issues.repeated()
     with bar("near-duplicates", len(repeated)) as tick:
@@ -102,6 +113,7 @@ def overview(trajectories: Sequence[Trajectory], tokenizer: str | None = None, s
         programs=_sorted(counts.programs),
         kinds=_sorted(counts.kinds),
         no_tool_of_ours=_sorted(counts.foreign),
+        no_issue=NoIssue(counts.unusable, counts.unusable_steps),
         dropped=_sorted(counts.dropped),
         share_expressible=counts.expressible(),
         steps_per_trajectory=distribution(steps_per_trajectory, "steps"),
@@ -118,25 +130,31 @@ class _Counts:
     outcomes: Counter[str] = field(default_factory=Counter)
     repositories: Counter[str] = field(default_factory=Counter)
     tools: Counter[str] = field(default_factory=Counter)
-    fit: Counter[str] = field(default_factory=Counter)  # targets, by tool
+    fit: Counter[str] = field(default_factory=Counter)  # what the policy could have written, by tool
     programs: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
     foreign: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
+    unusable: int = 0
+    unusable_steps: int = 0
 
-    def add(self, trajectory: Trajectory, fit: Sequence[bool]) -> None:
-        """`fit`: for each step whether it is a target."""
+    def add(self, trajectory: Trajectory, fit: Sequence[bool], usable: bool) -> None:
+        """`fit`: for each step whether the policy could have written it; `usable`: whether any can be a target."""
         resolved = trajectory.outcome.resolved
         self.formats[trajectory.provenance.format] += 1
         self.outcomes["unknown" if resolved is None else "resolved" if resolved else "not resolved"] += 1
         self.repositories[trajectory.task.repository or "unknown"] += 1
         self.dropped.update(trajectory.dropped)
+        if not usable:
+            self.unusable += 1
+            self.unusable_steps += len(fit)
         for turn, is_fit in zip(trajectory.acted, fit, strict=True):
             action = turn.action
             assert action is not None
             self.tools[action.tool] += 1
             self.fit[action.tool] += is_fit
-            (self.kinds if is_fit else self.foreign)[kind(action)] += 1
+            if usable:
+                (self.kinds if is_fit else self.foreign)[kind(action)] += 1
             if action.tool == BASH.name:
                 self.programs.update(programs(action.arguments.get("command", "")))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from swe_srl.overview.distribution import Distribution, distribution, integers
+from swe_srl.overview.tokenizer import load
 from swe_srl.render import PromptSettings
 from swe_srl.types import Trajectory
 
@@ -21,10 +22,8 @@ def characters(texts: Sequence[str]) -> list[int]:
 
 
 def tokens(name: str) -> Measure:
-    """Lengths under a Hugging Face tokenizer: a folder or a hub name. Raises ConfigError."""
-    from swe_srl.train.model import load_tokenizer
-
-    tokenizer = load_tokenizer(name)
+    """Lengths under a Hugging Face tokenizer: a folder, a tokenizer.json or a hub name. Raises ConfigError."""
+    tokenizer = load(name)
 
     def measure(texts: Sequence[str]) -> list[int]:
         # As render.py encodes contents: a text that spells a special token is text. Nothing is cut.

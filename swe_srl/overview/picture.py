@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from swe_srl.errors import UserError
 from swe_srl.evaluate.plots import COLORS, FLOOR_COLOR
 from swe_srl.overview import Overview
 from swe_srl.overview.distribution import Distribution
@@ -33,6 +35,15 @@ BUDGETS_TOKENS: Mapping[str, int] = {
 }
 
 Panel = Callable[["Axes"], None]
+
+
+def refuse_no_folder(folder: Path) -> None:
+    """UserError where no folder is and none can be made: before the work whose picture it is for."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if not there.is_dir():
+        raise UserError(f"--pictures: {there} is a file. Give a folder, which is made if need be")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"--pictures: nothing can be written into {there}")
 
 
 def draw(found: Overview, folder: Path) -> Path:

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from swe_srl.overview import Overview
+from swe_srl.overview import NoIssue, Overview
 from swe_srl.overview.distribution import Distribution, Histogram
 
 ROWS = 8  # of a table of counts; what is rarer is summed up
@@ -24,10 +24,10 @@ _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 def table(found: Overview) -> RenderableType:
     """All of it, on about one screen and a half."""
-    share = found.share_expressible.overall
     words = f"{found.trajectories:,} trajectories, {found.steps:,} steps"
-    if share is not None:
-        words += f", {found.targets:,} of them ({share:.1%}) with our tools"
+    if found.steps:
+        words += f", {found.targets:,} of them ({found.targets / found.steps:.1%}) targets"
+    missing = found.no_issue
     more = ", …" if found.trajectories > len(found.ids) else ""
     counts = {
         "formats (trajectories)": found.formats,
@@ -37,12 +37,13 @@ def table(found: Overview) -> RenderableType:
         "tools (steps)": found.tools,
         "no tool of ours (steps)": found.no_tool_of_ours,
         "programs (bash steps that run it)": found.programs,
-        "kinds (steps with our tools)": found.kinds,
+        "kinds (targets)": found.kinds,
     }
     tables = [_counts(title, numbers) for title, numbers in counts.items() if numbers]
     return Group(
         Text(words, style="bold"),
         Text(f"ids {', '.join(found.ids)}{more}", style="dim"),
+        *([Text(_no_issue(missing))] if missing.trajectories else []),
         Columns(tables, width=HALF),
         _distributions({"steps a trajectory": found.steps_per_trajectory, **found.lengths}),
         *([_floors(found)] if found.floors.n else []),
@@ -82,13 +83,18 @@ def _distributions(rows: Mapping[str, Distribution]) -> Table:
     return grid
 
 
-def _floors(found: Overview) -> Table:
+def _no_issue(missing: NoIssue) -> str:
+    logs = "1 log" if missing.trajectories == 1 else f"{missing.trajectories:,} logs"
+    return f"{missing.steps:,} steps of {logs} without an issue: no targets"
+
+
+def _floors(found: Overview) -> RenderableType:
     floors = found.floors
-    title = f"what policies that know nothing would get, on {floors.n} steps"
-    grid = Table("floor", "similarity", "", title=title, title_justify="left", title_style="bold")
+    title = f"what policies that know nothing would get, on {floors.n} steps"  # wider than the table
+    grid = Table("floor", "similarity", "")
     for name, value in sorted(floors.similarity.items(), key=lambda item: -item[1]):
         grid.add_row(escape(name), f"{value:.3f}", Text(bar(value, 2 * BAR), style="blue"))
-    return grid
+    return Group(Text(title, style="bold italic"), grid)
 
 
 def _repeats(found: Overview) -> str:
@@ -101,7 +107,10 @@ def _repeats(found: Overview) -> str:
     )
     if near.not_compared:
         words += f"; {near.not_compared:,} not compared"
-    return words + "".join(f"\n  {', '.join(group)}" for group in near.examples)
+    lines = [", ".join(group) for group in near.examples]
+    if more := near.groups - len(lines):
+        lines.append(f"… and {more:,} more group{'s' * (more != 1)}")
+    return "\n  ".join((words, *lines))
 
 
 def bar(share: float, width: int = BAR) -> str:
