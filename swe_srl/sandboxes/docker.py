@@ -76,8 +76,6 @@ class Place:
     def container(self, image_id: str | None = None) -> tuple[Container, Slot | None]:
         """A started one; of an image that was committed, or one that waited. Raises SandboxError."""
         waited = self._one_that_waits() if image_id is None else None
-        if self.spares:
-            self.daemon.workers.submit(self.fill)
         return waited or self._start(image_id)
 
     def _one_that_waits(self) -> tuple[Container, Slot | None] | None:
@@ -254,6 +252,8 @@ class DockerSandbox:
         except BaseException:
             _end(container, slot)
             raise
+        if self._place.spares:  # only now, behind all that is asked for at once
+            self._place.daemon.workers.submit(self._place.fill)
         return container, slot
 
     def _enter(self, container: Container, slot: Slot | None) -> None:
