@@ -7,6 +7,7 @@ variables, functions and options persist from one command to the next, as in a s
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from swe_srl.errors import ConfigError, SandboxError
 TREE = "/testbed"
 AUTO = "auto"  # the kind of a config that takes the first which isolates and works (`choice.py`)
 START = "refs/swe-srl/start"  # the commit that the tree began with, whatever is committed later
-_PATCH = f"{TREE}/.git/swe-srl.patch"
+_GIT_DIR = f"{TREE}/.git/swe-srl"
+_PATCH = f"{_GIT_DIR}/patch"
 _OBJECT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -76,12 +78,18 @@ def open_sandbox(kind: str, source_folder: Path | str) -> Iterator[Sandbox]:
 def changes(sandbox: Sandbox, timeout_s: float = 60, *, since: str = START) -> str:
     """The work tree against its start as a git patch: new, deleted and modified files, committed or not.
 
-    `since` may be a `snapshot` of this sandbox, or of the one it was forked from. Ignored files are left out. The
-    sandbox's own index, shell and directory are not touched. Raises SandboxError where git cannot say, for example
-    because `.git` was removed.
+    `since` may be a `snapshot` of this sandbox, or of the one it was forked from. Ignored files are left out. What
+    the sandbox's commands made of its shell, of git's configuration, filters and hooks has no say in it. Raises
+    SandboxError where git cannot say, for example because `.git` was removed.
     """
-    _git(sandbox, f"git diff --cached --binary --no-color --no-ext-diff --no-renames {since} > {_PATCH}", timeout_s)
-    return sandbox.read(_PATCH).decode("utf-8", "surrogateescape")
+    diff = "git diff --cached --binary --no-color --no-ext-diff --no-renames"
+    said = _git(sandbox, since, f"{diff} $start >{_PATCH} && echo written", timeout_s)
+    if not said.endswith("written\n"):  # its shell no longer does what it is told
+        raise SandboxError(f"git wrote no patch of {TREE}: {said.strip()[-300:]}")
+    try:
+        return sandbox.read(_PATCH).decode("utf-8", "surrogateescape")
+    except OSError as error:
+        raise SandboxError(f"the patch of {TREE} cannot be read: {error.strerror}") from None
 
 
 def snapshot(sandbox: Sandbox, timeout_s: float = 60) -> str:
@@ -89,23 +97,35 @@ def snapshot(sandbox: Sandbox, timeout_s: float = 60) -> str:
 
     Nothing of it shows in the sandbox: no commit, no reference, no index of its own. Raises SandboxError.
     """
-    said = _git(sandbox, "git write-tree", timeout_s).split()
+    said = _git(sandbox, START, "git write-tree", timeout_s).split()
     if not said or not _OBJECT.fullmatch(said[-1]):
         raise SandboxError(f"git gave no tree of {TREE}: {' '.join(said)[-300:]}")
     return said[-1]
 
 
-def _git(sandbox: Sandbox, command: str, timeout_s: float) -> str:
-    """What a git command prints that works on a private index, in which all of the work tree is."""
-    steps = (
-        f"cd {TREE}",
-        "export GIT_INDEX_FILE=.git/swe-srl.index GIT_PAGER=cat",
-        f"git read-tree {START}",
-        "git add -A",
-        command,
-    )
-    # In a subshell with its own options: the shell's `set -e` or `set -x` must not reach this, nor it them.
-    result = sandbox.exec(f"( set +euxC; {' && '.join(steps)} )", timeout_s)
+# Works on an index of its own, in which all of the work tree is, by a git directory of its own, which shares only the
+# objects and the list of ignored files. The repository's own would be asked what to run: file system monitors,
+# filters, hooks, drivers of differences. $1: where to look for git last, $2: what to begin with.
+_OWN_GIT = rf"""
+cd {TREE} || exit
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:$1
+export PATH LC_ALL=C GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1 GIT_ATTR_NOSYSTEM=1 GIT_NO_REPLACE_OBJECTS=1
+start=$(git --git-dir=.git rev-parse --verify "$2^{{tree}}") || exit
+rm -rf {_GIT_DIR} && mkdir -p {_GIT_DIR}/refs {_GIT_DIR}/info && echo ref: refs/heads/none >{_GIT_DIR}/HEAD || exit
+[ -f .git/info/exclude ] && cat .git/info/exclude >{_GIT_DIR}/info/exclude
+[ ${{#start}} = 40 ] || cat >{_GIT_DIR}/config <<<$'[core]\nrepositoryformatversion=1\n[extensions]\nobjectformat=sha256'
+export GIT_DIR={_GIT_DIR} GIT_WORK_TREE={TREE} GIT_OBJECT_DIRECTORY={TREE}/.git/objects
+git read-tree $start && git add -A && """
+
+
+def _git(sandbox: Sandbox, since: str, command: str, timeout_s: float) -> str:
+    """What a git command prints. Raises SandboxError.
+
+    It runs in a new bash with no environment, functions or options of the sandbox's shell: with POSIXLY_CORRECT no
+    function can stand for `exec`, and no variable is asked where bash is.
+    """
+    script = shlex.join(["--noprofile", "--norc", "-c", _OWN_GIT + command, "bash"])
+    result = sandbox.exec(f'( POSIXLY_CORRECT=1; exec -c /proc/self/exe {script} "$PATH" {since} )', timeout_s)
     if result.exit_code != 0:
         raise SandboxError(f"git could not tell what changed in {TREE}: {result.output.strip()[-300:]}")
     return result.output
