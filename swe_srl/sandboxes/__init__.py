@@ -83,9 +83,7 @@ def changes(sandbox: Sandbox, timeout_s: float = 60, *, since: str = START) -> s
     SandboxError where git cannot say, for example because `.git` was removed.
     """
     diff = "git diff --cached --binary --no-color --no-ext-diff --no-renames"
-    said = _git(sandbox, since, f"{diff} $start >{_PATCH} && echo written", timeout_s)
-    if not said.endswith("written\n"):  # its shell no longer does what it is told
-        raise SandboxError(f"git wrote no patch of {TREE}: {said.strip()[-300:]}")
+    _git(sandbox, since, f"{diff} $start >{_PATCH} && echo $start", timeout_s)
     try:
         return sandbox.read(_PATCH).decode("utf-8", "surrogateescape")
     except OSError as error:
@@ -97,10 +95,7 @@ def snapshot(sandbox: Sandbox, timeout_s: float = 60) -> str:
 
     Nothing of it shows in the sandbox: no commit, no reference, no index of its own. Raises SandboxError.
     """
-    said = _git(sandbox, START, "git write-tree", timeout_s).split()
-    if not said or not _OBJECT.fullmatch(said[-1]):
-        raise SandboxError(f"git gave no tree of {TREE}: {' '.join(said)[-300:]}")
-    return said[-1]
+    return _git(sandbox, START, "git write-tree", timeout_s)
 
 
 # Works on an index of its own, in which all of the work tree is, by a git directory of its own, which shares only the
@@ -113,22 +108,24 @@ export PATH LC_ALL=C GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1 GIT_ATTR_
 start=$(git --git-dir=.git rev-parse --verify "$2^{{tree}}") || exit
 rm -rf {_GIT_DIR} && mkdir -p {_GIT_DIR}/refs {_GIT_DIR}/info && echo ref: refs/heads/none >{_GIT_DIR}/HEAD || exit
 [ -f .git/info/exclude ] && cat .git/info/exclude >{_GIT_DIR}/info/exclude
-[ ${{#start}} = 40 ] || cat >{_GIT_DIR}/config <<<$'[core]\nrepositoryformatversion=1\n[extensions]\nobjectformat=sha256'
+sha256=$'[core]\nrepositoryformatversion = 1\n[extensions]\nobjectformat = sha256'
+[ ${{#start}} = 40 ] || echo "$sha256" >{_GIT_DIR}/config
 export GIT_DIR={_GIT_DIR} GIT_WORK_TREE={TREE} GIT_OBJECT_DIRECTORY={TREE}/.git/objects
 git read-tree $start && git add -A && """
 
 
 def _git(sandbox: Sandbox, since: str, command: str, timeout_s: float) -> str:
-    """What a git command prints. Raises SandboxError.
+    """The id of a git object that a command prints last. Raises SandboxError.
 
     It runs in a new bash with no environment, functions or options of the sandbox's shell: with POSIXLY_CORRECT no
     function can stand for `exec`, and no variable is asked where bash is.
     """
     script = shlex.join(["--noprofile", "--norc", "-c", _OWN_GIT + command, "bash"])
     result = sandbox.exec(f'( POSIXLY_CORRECT=1; exec -c /proc/self/exe {script} "$PATH" {since} )', timeout_s)
-    if result.exit_code != 0:
+    said = result.output.split()
+    if result.exit_code != 0 or not said or not _OBJECT.fullmatch(said[-1]):
         raise SandboxError(f"git could not tell what changed in {TREE}: {result.output.strip()[-300:]}")
-    return result.output
+    return said[-1]
 
 
 def _local(source: Path) -> Sandbox:
