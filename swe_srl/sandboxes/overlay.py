@@ -71,7 +71,7 @@ class Overlay:
                 _tmpfs(self.name, self._limits),
                 f"mkdir {self.name}/upper {self.name}/work {self.name}/merged",
                 *links,
-                f"mount -t overlay -o {options} overlay {self.name}/merged",
+                f"mount -t overlay -o nosuid,nodev,{options} overlay {self.name}/merged",
                 # For those who come by the upper (`fork` copies it while the sandbox runs): a folder that becomes a
                 # link to /etc between two looks at it would be the machine's own. What it holds is not concerned.
                 f"mount -o remount,bind,nosymfollow {self.name}",
