@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -284,10 +284,18 @@ def show(found: dict[str, Any], words: RenderableType, as_json: bool) -> None:
         sys.stdout.write(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode() + "\n")
         return
     from rich.console import Console
+    from rich.segment import Segment
+
+    from swe_srl.words import visible
+
+    class Terminal(Console):
+        def render(self, *args: Any, **named: Any) -> Iterator[Segment]:
+            for part in super().render(*args, **named):
+                yield part if part.control else Segment(visible(part.text), part.style)
 
     width = max(Console().width, NARROWEST) if sys.stdout.isatty() else WIDTH
     plain = isinstance(words, str)  # tables escape what they hold
-    Console(width=width, soft_wrap=plain, emoji=False).print(words, highlight=False, markup=not plain)
+    Terminal(width=width, soft_wrap=plain, emoji=False).print(words, highlight=False, markup=not plain)
 
 
 def say_of(sensitive: Mapping[str, int], redacted: bool, where: str) -> None:
@@ -335,5 +343,7 @@ def main() -> None:
 
 
 def _say(error: Exception, code: int) -> int:
-    print(f"swe-srl: {error}", file=sys.stderr)
+    from swe_srl.words import visible
+
+    print(f"swe-srl: {visible(str(error))}", file=sys.stderr)
     return code

@@ -6,6 +6,15 @@ from collections.abc import Mapping
 
 from swe_srl.redact import NAME, STANDING
 
+# What a terminal obeys instead of showing it: C0 but tab and line end, DEL, C1, and what turns the direction of text.
+_OBEYED = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | {127: 0x2421}
+_OBEYED |= dict.fromkeys([*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)], 0xFFFD)
+
+
+def visible(text: str) -> str:
+    """Text of a log or of a sandbox as it may be written to a terminal: no escape sequence of theirs acts there."""
+    return text.translate(_OBEYED)
+
 
 def counted(count: int, noun: str) -> str:
     """ "1 file", "2 files", "3 e-mail addresses"."""
