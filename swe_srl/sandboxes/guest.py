@@ -11,22 +11,26 @@ Commands have pipes of their own and inherit nothing of this process, so no outp
 
 from __future__ import annotations
 
-import contextlib
+import _json
 import errno
 import fcntl
-import json
 import os
 import resource
 import select
-import signal
 import stat
 import sys
 import time
 
-TYPE_CHECKING = False  # `typing` itself would cost a fifth of the start
+# What `typing`, `signal`, `json`, `contextlib` and `ctypes` import (enums, regular expressions) is half of the start
+# of a process; so this one goes without, by the modules in C that they are made from.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable, Mapping
+    from types import TracebackType
     from typing import Any
+else:
+    import _signal as signal
 
 FILE_CAP_BYTES = 64 << 20
 STATE_CAP_BYTES = 16 << 20
@@ -42,6 +46,19 @@ _STATE_TOO_LARGE = b"\n[... the shell's state exceeds 16 MiB: it stays as it was
 
 class Gone(Exception):
     """The harness has closed its end."""
+
+
+class _Suppressed:
+    """`contextlib.suppress`."""
+
+    def __init__(self, *errors: type[BaseException]) -> None:
+        self._errors = errors
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> bool:
+        return kind is not None and issubclass(kind, self._errors)
 
 
 class Output:
@@ -75,8 +92,30 @@ class Output:
 
 
 def frame(header: Mapping[str, Any], body: bytes = b"") -> bytes:
-    text = json.dumps({**header, "size": len(body)}).encode()
+    text = _dumped({**header, "size": len(body)}).encode()
     return len(text).to_bytes(4, "big") + text + body
+
+
+def _dumped(value: Any) -> str:
+    """`json.dumps` of what headers hold."""
+    if isinstance(value, str):
+        return _json.encode_basestring_ascii(value)
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_dumped(key)}: {_dumped(content)}' for key, content in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_dumped, value))}]"
+    return repr(value)  # int, float
+
+
+class _Parsing:
+    """How `json.loads` sets up its scanner."""
+
+    strict, object_hook, object_pairs_hook, parse_float, parse_int, parse_constant = True, None, None, float, int, float
+
+
+_scan = _json.make_scanner(_Parsing)  # type: ignore[arg-type]
 
 
 def _exactly(fd: int, size: int) -> bytes:
@@ -90,7 +129,7 @@ def _exactly(fd: int, size: int) -> bytes:
 
 
 def _receive(fd: int) -> tuple[dict[str, Any], bytes]:
-    header = json.loads(_exactly(fd, int.from_bytes(_exactly(fd, 4), "big")))
+    header, _ = _scan(_exactly(fd, int.from_bytes(_exactly(fd, 4), "big")).decode(), 0)
     return header, _exactly(fd, header["size"])
 
 
@@ -176,7 +215,7 @@ class Processes:
     def kill_all(self) -> None:
         """Kill everything but this process, and wait for it. Where this is not PID 1: each command's group."""
         for target in [-1] if self._init else [-group for group in self._groups]:
-            with contextlib.suppress(ProcessLookupError, PermissionError):  # nothing is left of it
+            with _Suppressed(ProcessLookupError, PermissionError):  # nothing is left of it
                 os.kill(target, signal.SIGKILL)
         self._groups.clear()
         deadline_s = time.monotonic() + _SETTLE_S
@@ -223,7 +262,7 @@ class Processes:
 
 def _lives(group: int) -> bool:
     """Whether a process group still has members; else its number may become another's."""
-    with contextlib.suppress(ProcessLookupError):
+    with _Suppressed(ProcessLookupError):
         os.killpg(group, 0)
         return True
     return False
@@ -296,7 +335,7 @@ class Shell:
             self._processes.kill_all()
         pipe, end = os.pipe2(os.O_CLOEXEC)
         files = {1: end, 2: end, self._command_fd: _memfd(command), self._state_fd: _memfd(self.state)}
-        with contextlib.suppress(OSError):  # it was deleted: "/" then
+        with _Suppressed(OSError):  # it was deleted: "/" then
             os.chdir(self._directory)
         try:
             for attempt in range(3):
@@ -432,9 +471,10 @@ class Server:
 
 def _hide() -> None:
     """Let no command of the same user trace this process, write its memory or read its environment."""
-    import ctypes
+    import _ctypes
 
-    if ctypes.CDLL(None).prctl(4, 0, 0, 0, 0) != 0:  # PR_SET_DUMPABLE
+    prctl = _ctypes.dlsym(_ctypes.dlopen(None, os.RTLD_NOW), "prctl")  # type: ignore[arg-type]
+    if _ctypes.call_function(prctl, (4, 0, 0, 0, 0)) != 0:  # PR_SET_DUMPABLE
         raise OSError("prctl(PR_SET_DUMPABLE) failed: commands could write this process's memory")
 
 

@@ -8,7 +8,6 @@ own path it is started: nothing of the image is used, and nothing that a command
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import py_compile
 import re
@@ -26,9 +25,9 @@ _LIBRARY = re.compile(r"^\s*(?:\S+ => )?(/\S+) \(0x", re.MULTILINE)
 # The standard library's folder, and the files that a guest has loaded once it has imported all it ever will.
 _LISTING = """
 import sys; sys.path.append({folder!r})
-import guest, ctypes, json, os
+import guest, _ctypes, os
 files = {{getattr(module, "__file__", None) for name, module in sys.modules.items() if name != "guest"}}
-print(json.dumps([os.path.dirname(os.__file__), *(file for file in files if file)]))
+print(os.path.dirname(os.__file__), *(file for file in files if file), sep="\\n")
 """
 
 
@@ -64,7 +63,7 @@ def _build(folder: Path, python: Path, source: Path) -> None:
     modules = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}"
     (modules / "lib-dynload").mkdir(parents=True)  # an empty one is looked for too
     listing = _run([str(python), "-I", "-S", "-B", "-c", _LISTING.format(folder=str(source.parent))])
-    standard, *files = (Path(file) for file in json.loads(listing))
+    standard, *files = (Path(file) for file in listing.splitlines())
     extensions = [file for file in files if file.suffix == ".so"]
     for file in files:
         if file.suffix == ".py":
