@@ -18,6 +18,7 @@ from swe_srl.formats import FORMATS, Dropped
 from swe_srl.ingest_report import LogReport, Report
 from swe_srl.logs import Log, contents, files_under, logs, size
 from swe_srl.redact import redact
+from swe_srl.sandboxes import owner
 from swe_srl.store import Store, is_free, is_store, write_store
 from swe_srl.types import Trajectory
 from swe_srl.words import counted
@@ -56,7 +57,7 @@ def open_data(path: str | Path) -> Sequence[Trajectory]:
         if not store.rows:
             raise DataError(f"{path} is a store without a trajectory. Make it again: swe-srl ingest LOGS --out {path}")
         return store
-    folder = tempfile.mkdtemp(prefix="swe-srl-logs-")
+    folder = tempfile.mkdtemp(prefix=owner.temporary())
     try:
         write_store(folder, _read(files_under([path]), Report(), None))
         return Store(folder)

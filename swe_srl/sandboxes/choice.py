@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 
 from swe_srl.errors import ConfigError, SweSrlError
-from swe_srl.sandboxes import AUTO, BACKENDS, open_sandbox
+from swe_srl.sandboxes import AUTO, BACKENDS, open_sandbox, owner
 
 OPEN = "local"
 PREFERRED = ("docker", "runc")  # `local` isolates nothing: it is for those who name it
@@ -49,7 +49,7 @@ def promises(kind: str) -> frozenset[str]:
 
 def trouble(kind: str) -> str | None:
     """Why a sandbox of this kind does not work here, or None where it does: it is tried."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix=owner.temporary()) as folder:
         Path(folder, "here").touch()
         try:
             with open_sandbox(kind, folder) as sandbox:

@@ -25,7 +25,6 @@ from pathlib import Path
 
 from swe_srl.errors import SandboxError
 from swe_srl.sandboxes import TREE, ExecResult, owner, shell, worktree
-from swe_srl.sandboxes.reaper import FOLDERS
 
 _TREE_BYTES = re.compile(rb"(?<![\w./-])" + TREE.encode() + rb"(?![\w-])")
 _POLL_S = 0.02
@@ -138,7 +137,7 @@ class LocalSandbox:
 
 def _folder() -> Path:
     """A temporary one whose name says whose it is; of this process, all are of one length."""
-    return Path(tempfile.mkdtemp(prefix=f"{FOLDERS}{owner.me()}-")).resolve()
+    return Path(tempfile.mkdtemp(prefix=owner.temporary())).resolve()
 
 
 def _rename_within(root: Path, old: bytes, new: bytes) -> None:

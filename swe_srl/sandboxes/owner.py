@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+FOLDERS = "swe-srl-"
+
 
 def me() -> str:
     """This process, as `pid-start`: the start in clock ticks since boot."""
     pid = os.getpid()
     return f"{pid}-{_start(pid)}"
+
+
+def temporary() -> str:
+    """The prefix of this process's temporary folders, by which they are found after a kill (`reaper.py`)."""
+    return f"{FOLDERS}{me()}-"
 
 
 def host() -> str:

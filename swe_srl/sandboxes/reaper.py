@@ -22,7 +22,7 @@ from swe_srl.sandboxes.per_process import per_process
 if TYPE_CHECKING:
     from swe_srl.sandboxes.daemon import Daemon
 
-FOLDERS = "swe-srl-"  # prefix of the `local` backend's temporary folders; then the owner
+FOLDERS = owner.FOLDERS  # temporary ones: then the owner
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from swe_srl.errors import DataError, SandboxError
-from swe_srl.sandboxes import TREE, Sandbox, open_sandbox
+from swe_srl.sandboxes import TREE, Sandbox, open_sandbox, owner
 from swe_srl.tasks.variants import MARK, package_files, variant
 from swe_srl.types import Task, Verdict
 
@@ -68,7 +68,7 @@ def materialise(task: Task, folder: Path) -> Path:
     from git import Git
 
     write_package(task, folder)
-    with TemporaryDirectory() as aside:
+    with TemporaryDirectory(prefix=owner.temporary()) as aside:
         patch = Path(aside, "gold.patch")
         patch.write_text(task.gold_patch)
         # Inside another repository git would silently apply nothing: let it not look for one.
@@ -91,7 +91,7 @@ def write_package(task: Task, folder: Path) -> Path:
 @contextmanager
 def task_sandbox(task: Task, kind: str) -> Iterator[Sandbox]:
     """A sandbox on a task's broken tree."""
-    with TemporaryDirectory(prefix="swe-srl-task-") as folder:
+    with TemporaryDirectory(prefix=owner.temporary()) as folder:
         tree = materialise(task, Path(folder, task.repository))
         with open_sandbox(kind, tree) as sandbox:
             yield sandbox
