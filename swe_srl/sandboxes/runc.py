@@ -148,7 +148,7 @@ class RuncSandbox:
             self._process.wait(_END_S)
         except subprocess.TimeoutExpired:
             with contextlib.suppress(SandboxError):
-                self._overlay.space.run(f"runc --root runc kill --all {self._name} KILL")
+                self._overlay.space.run(f"runc --root runc kill {self._name} KILL")
             self._process.kill()
             self._process.wait()
         self._log.close()
