@@ -747,7 +747,9 @@ def test_replacing_programs(attack: Attack) -> None:
 
 
 def test_no_core_is_left(attack: Attack) -> None:
+    """Nor is a program of the machine run for one, where /proc/sys/kernel/core_pattern names it: see CORE_BYTES."""
     assert attack.run("ulimit -c unlimited").exit_code == 1
+    assert attack.run("grep 'core file' /proc/self/limits").output.split()[4:6] == ["1", "1"]
     attack.run("sh -c 'kill -SEGV $$'; python -c 'import os; os.abort()'; ls -a; true")
     assert attack.run("git status --short; ls core* 2>/dev/null; true").output == ""
 

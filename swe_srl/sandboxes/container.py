@@ -15,7 +15,7 @@ from typing import Any
 from swe_srl.errors import SandboxError
 from swe_srl.sandboxes import seccomp, toolbox
 from swe_srl.sandboxes.daemon import Daemon, told
-from swe_srl.sandboxes.limits import MIB, Limits
+from swe_srl.sandboxes.limits import CORE_BYTES, MIB, Limits
 from swe_srl.sandboxes.pipe import Guest
 
 _SAID_BYTES = 2000
@@ -172,7 +172,7 @@ def _host_config(daemon: Daemon, form: Form) -> dict[str, Any]:
     # rslave: what is mounted on the folder later, appears in the container.
     binds = [Mount(target, source, "bind", propagation="rslave") for target, source in form.binds.items()]
     tools = Mount(toolbox.MOUNT, form.toolbox_volume, "volume", read_only=True, no_copy=True)
-    ulimits = {"core": 0, "fsize": limits.file_bytes, "nofile": limits.open_files}
+    ulimits = {"core": CORE_BYTES, "fsize": limits.file_bytes, "nofile": limits.open_files}
     return daemon.client.create_host_config(
         network_mode="none",
         ipc_mode="private",

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MIB = 2**20
+# Of RLIMIT_CORE, in bytes: no file is as small, and where the machine pipes cores to a program of its own (core(5)),
+# 1 keeps it from being run for a process of the sandbox. 0 does not.
+CORE_BYTES = 1
 
 
 @dataclass(frozen=True, slots=True)

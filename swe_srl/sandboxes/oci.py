@@ -10,7 +10,7 @@ from typing import Any
 
 from swe_srl.sandboxes import TREE, cgroups, seccomp, toolbox
 from swe_srl.sandboxes.images import Image
-from swe_srl.sandboxes.limits import MIB, Limits
+from swe_srl.sandboxes.limits import CORE_BYTES, MIB, Limits
 
 _SHARED_MEMORY_BYTES = 64 * MIB
 _NAMESPACES = ("pid", "ipc", "uts", "mount", "network")  # a network namespace of its own has a loopback alone
@@ -49,7 +49,7 @@ def _process(image: Image, limits: Limits) -> dict[str, Any]:
 
 
 def _rlimits(limits: Limits) -> Mapping[str, int]:
-    found = {"CORE": 0, "FSIZE": limits.file_bytes, "NOFILE": limits.open_files}
+    found = {"CORE": CORE_BYTES, "FSIZE": limits.file_bytes, "NOFILE": limits.open_files}
     if "pids" not in cgroups.controllers() and os.geteuid() != 0:
         found["NPROC"] = limits.processes  # counted by user and user namespace: each sandbox has its own
     if "memory" not in cgroups.controllers():
