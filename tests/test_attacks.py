@@ -662,6 +662,28 @@ s = socket.create_server(("127.0.0.1", 0)); socket.create_connection(s.getsockna
     assert attack.run("cat /proc/net/dev | tail -n +3 | cut -d: -f1").output.split() == ["lo"]
 
 
+def test_another_sandbox_is_not_reached(attack: Attack, bystander: Victim) -> None:
+    """Sandboxes of one harness have one user id, and nothing else in common."""
+    attack.run("echo mine > /dev/shm/mine; echo mine > /tmp/mine; (exec -a marked sleep 20) &")
+    attack.python("""
+import ctypes, os, socket
+ctypes.CDLL(None).shmget(77, 4096, 0o1666)
+listening = [socket.create_server(("127.0.0.1", 4077)), socket.socket(socket.AF_UNIX)]
+listening[1].bind("\\0swe-srl-mine"); listening[1].listen()
+if os.fork(): os._exit(0)
+import time; time.sleep(20)
+""")
+    reach = """
+import ctypes, os, socket
+print(ctypes.CDLL(None).shmget(77, 4096, 0o666), os.path.exists("/dev/shm/mine"), os.path.exists("/tmp/mine"))
+for family, address in ((socket.AF_INET, ("127.0.0.1", 4077)), (socket.AF_UNIX, "\\0swe-srl-mine")):
+    print(socket.socket(family).connect_ex(address) == 111)
+print(any("marked" in open(f"/proc/{pid}/cmdline").read() for pid in os.listdir("/proc") if pid.isdecimal()))
+"""
+    said = bystander.exec(f"python - <<'END'\n{reach}\nEND", 10).output
+    assert said == "-1 False False\nTrue\nTrue\nFalse\n"
+
+
 CALLS = """
 import ctypes, errno, struct
 c = ctypes.CDLL(None, use_errno=True)

@@ -153,7 +153,7 @@ BACKENDS: dict[str, Callable[[Path], Sandbox]] = {"docker": _docker, "runc": _ru
 # this machine; the conformance suite tries every one that is declared, `doctor` and the docs name the others.
 PROMISES: dict[str, str] = {
     "memory": "all processes and changed files of a sandbox together take no more memory than the limit",
-    "process memory": "one process takes no more memory than the limit",
+    "process memory": "the data of one process (heap, stacks, private mappings) takes no more memory than the limit",
     "pids": "a sandbox has no more processes than the limit, and a fork bomb in one is not felt in another",
     "cpu": "a sandbox computes on no more processors than the limit",
     "disk": "work tree, /tmp and HOME together grow by no more than the limit, in bytes and in files",
