@@ -6,7 +6,6 @@ with Harness("runc", uid=61000) as harness:
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shlex
@@ -153,8 +152,8 @@ class Harness:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.send_signal(signal.SIGINT)  # an orderly end
-        self.process.communicate()
+        self.process.terminate()
+        self.process.communicate(timeout=60)
         self._said.close()
         shutil.rmtree(self.folder)
 
@@ -181,7 +180,7 @@ def _as_user(kind: str, uid: int | None) -> list[str]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # an orderly end
     server = _Manager(sys.argv[1], _KEY).get_server()
     print("ready", flush=True)
-    with contextlib.suppress(KeyboardInterrupt):
-        server.serve_forever()
+    server.serve_forever()
