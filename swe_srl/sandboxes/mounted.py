@@ -24,7 +24,8 @@ from swe_srl.sandboxes import TREE, owner, worktree
 from swe_srl.sandboxes.container import Container
 from swe_srl.sandboxes.images import Image
 from swe_srl.sandboxes.limits import Limits
-from swe_srl.sandboxes.namespace import Namespace
+from swe_srl.sandboxes.mounts import Bind, NoFolder, Step, Unmount
+from swe_srl.sandboxes.namespace import Namespace, threads
 from swe_srl.sandboxes.overlay import Overlay
 from swe_srl.sandboxes.per_process import per_process
 
@@ -37,6 +38,7 @@ class HostSpace(Namespace):
 
     def __init__(self) -> None:
         self.as_root = True
+        self._threads = None
         self.area = AREAS / owner.me()
         self._numbers = itertools.count()
         self._pid = os.getpid()
@@ -47,6 +49,7 @@ class HostSpace(Namespace):
             "mount -t tmpfs -o mode=700,size=64m,nosuid,nodev swe-srl . && cd . && mount --make-private "
             f"{self.area} && mount --make-shared {self.area}"
         )
+        self._threads = threads(None, self.area)
         atexit.register(self._end)
 
     def entering(self, script: str) -> list[str]:
@@ -82,16 +85,13 @@ class Slot:
         for source in self.binds.values():
             Path(source).mkdir(parents=True)
 
-    def filling(self, overlay: Overlay) -> str:
-        """The script lines that let an overlay appear in the container."""
-        return "\n".join(
-            f"mount --bind {overlay.name}/merged/{shlex.quote(part)} {self._name}/{shlex.quote(part)}"
-            for part in self._parts.values()
-        )
+    def filling(self, overlay: Overlay) -> list[Step]:
+        """What lets an overlay appear in the container."""
+        return [Bind(f"{self._name}/{part}", f"{overlay.name}/merged/{part}") for part in self._parts.values()]
 
     def close(self) -> None:
-        lines = [f"umount -l {self._name}/{shlex.quote(part)} 2>/dev/null || :" for part in self._parts.values()]
-        self._space.run("\n".join([*lines, f"rm -rf --one-file-system {self._name}"]))
+        folders = [f"{self._name}/{part}" for part in self._parts.values()]
+        self._space.do([*map(Unmount, folders), *map(NoFolder, folders), NoFolder(self._name)])
 
 
 def parts_of(image: Image) -> dict[str, str]:
@@ -120,7 +120,7 @@ class MountedTree:
 
     def enter(self, _container: Container, slot: Slot | None) -> None:
         assert slot is not None
-        self._overlay.space.run(f"{self._overlay.mounting()}\n{slot.filling(self._overlay)}")
+        self._overlay.space.do([*self._overlay.mounting(), *slot.filling(self._overlay)])
 
     def changed(self) -> None:
         self._overlay.changed()

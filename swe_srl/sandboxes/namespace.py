@@ -11,13 +11,18 @@ import itertools
 import os
 import shlex
 import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 from swe_srl.errors import SandboxError
 from swe_srl.sandboxes import cache
+from swe_srl.sandboxes.mounts import Step, enter
 from swe_srl.sandboxes.per_process import per_process
 
 _TIMEOUT_S = 60.0
+_AT_ONCE = 4
 # The area is a small tmpfs on an empty folder of the cache: it holds mount points and configs, no file of a tree.
 _OPEN = 'mount -t tmpfs -o mode=755,size=64m,nosuid,nodev swe-srl "$1" && echo ready && exec cat'
 
@@ -40,6 +45,7 @@ class Namespace:
         # From here on these keep it: the process that made it is no longer needed.
         self._fds = {name: os.open(f"/proc/{holder.pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in names}
         holder.communicate()
+        self._threads = threads(self._fds["mnt"], self.area) if self.as_root else None
 
     def entering(self, script: str) -> list[str]:
         """The command line that runs a shell script in the area."""
@@ -58,12 +64,61 @@ class Namespace:
             raise SandboxError(f"mounting failed: {done.stderr.decode('utf-8', 'replace').strip()[-500:]}: {script}")
         return done.stdout.decode("utf-8", "replace")
 
+    def do(self, steps: Sequence[Step]) -> None:
+        """Take mounting steps in the area. Raises SandboxError."""
+        if self._threads is not None:
+            try:
+                taken = self._threads.submit(_take, steps)
+            except RuntimeError:  # the process is about to end, and its threads are
+                taken = None
+            if taken is not None:
+                return taken.result()
+        self.run("\n".join(step.line() for step in steps))
+        return None
+
+    def start(
+        self, steps: Sequence[Step], command: Sequence[str], log: IO[bytes], path: str
+    ) -> subprocess.Popen[bytes]:
+        """Take the steps, then start a program in the area, with pipes to it. Raises SandboxError.
+
+        An ordinary user's steps are taken by that very process: what fails then is in its log.
+        """
+
+        def started(words: Sequence[str]) -> subprocess.Popen[bytes]:
+            # In a session of its own: Ctrl-C is the harness's. No environment: none of it can be read inside.
+            pipe = subprocess.PIPE
+            return subprocess.Popen(
+                words, stdin=pipe, stdout=pipe, stderr=log, env={"PATH": path}, start_new_session=True
+            )
+
+        try:
+            if self._threads is not None:
+                self.do(steps)
+                return self._threads.submit(started, command).result()
+            lines = [step.line() for step in steps]
+            return started(self.entering("\n".join([*lines, f"exec {shlex.join(command)}"])))
+        except (OSError, RuntimeError) as error:
+            raise SandboxError(f"{command[0]} cannot be run: {error}") from None
+
     def name(self, kind: str) -> str:
         """A new name in the area."""
         return f"{kind}{next(self._numbers)}"
 
 
 _FLAGS = {"user": "user", "mnt": "mount"}
+
+
+def threads(namespace: int | None, area: Path) -> ThreadPoolExecutor:
+    """Some that are in a mount namespace (or stay in this process's), and in the area."""
+    return ThreadPoolExecutor(_AT_ONCE, "swe-srl-mounts", initializer=enter, initargs=(namespace, area))
+
+
+def _take(steps: Sequence[Step]) -> None:
+    for step in steps:
+        try:
+            step.take()
+        except OSError as error:
+            raise SandboxError(f"mounting failed: {error}: {step}") from None
 
 
 @per_process

@@ -10,12 +10,12 @@ as much as the mounts for a change of 1 MB, and it is bounded by the disk limit.
 
 from __future__ import annotations
 
-import shlex
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from swe_srl.sandboxes.limits import Limits
+from swe_srl.sandboxes.mounts import Again, Folder, Link, Mount, NoFolder, Script, Step, Unmount
 from swe_srl.sandboxes.namespace import Namespace
 
 
@@ -33,15 +33,15 @@ class Frozen:
         with self._lock:
             self._uses += 1
 
-    def let_go(self) -> str:
-        """The script lines that remove it, if nothing uses it any longer."""
+    def let_go(self) -> list[Step]:
+        """What removes it, if nothing uses it any longer."""
         with self._lock:
             self._uses -= 1
-            return _removing(self._name) if self._uses == 0 else ""
+            return _removing(self._name) if self._uses == 0 else []
 
 
 class Overlay:
-    """One sandbox's files, at `merged` in the namespace, once a shell there has run `mounting()`."""
+    """One sandbox's files, at `merged` in the namespace, once the steps of `mounting()` were taken."""
 
     def __init__(self, space: Namespace, base: Sequence[Path], limits: Limits, frozen: Sequence[Frozen] = ()) -> None:
         """`base`: folders that never change, the topmost first; `frozen` lies above them."""
@@ -57,37 +57,32 @@ class Overlay:
         for layer in self._frozen:
             layer.take()
 
-    def mounting(self) -> str:
-        """The script lines that mount it."""
-        links = [f"ln -s {shlex.quote(str(folder))} {self.name}/{n}" for n, folder in enumerate(self._base)]
-        lowers = [layer.folder for layer in self._frozen] + [f"{self.name}/{n}" for n in range(len(self._base))]
+    def mounting(self) -> list[Step]:
+        """What mounts it."""
+        links = [Link(f"{self.name}/{n}", str(folder)) for n, folder in enumerate(self._base)]
+        lowers = [layer.folder for layer in self._frozen] + [link.path for link in links]
         # trusted.* attributes need root. With redirect_dir a folder of a lower layer can be renamed; the kernel
         # refuses that to an ordinary user, for whom such a rename is EXDEV, as it is in Docker: `mv` copies.
         special = "redirect_dir=on,metacopy=off" if self.space.as_root else "userxattr"
         options = f"lowerdir={':'.join(lowers)},upperdir={self.name}/upper,workdir={self.name}/work,{special}"
-        return "\n".join(
-            [
-                f"mkdir {self.name}",
-                _tmpfs(self.name, self._limits),
-                f"mkdir {self.name}/upper {self.name}/work {self.name}/merged",
-                *links,
-                f"mount -t overlay -o nosuid,nodev,{options} overlay {self.name}/merged",
-                # For those who come by the upper (`fork` copies it while the sandbox runs): a folder that becomes a
-                # link to /etc between two looks at it would be the machine's own. What it holds is not concerned.
-                f"mount -o remount,bind,nosymfollow {self.name}",
-            ]
-        )
+        folders = [Folder(f"{self.name}/{name}") for name in ("upper", "work", "merged")]
+        mount = Mount("overlay", f"{self.name}/merged", f"nosuid,nodev,{options}")
+        # For those who come by the upper (`fork` copies it while the sandbox runs): a folder that becomes a link to
+        # /etc between two looks at it would be the machine's own. What it holds is not concerned.
+        closed = Again(self.name, "nosuid,nodev,nosymfollow")
+        return [Folder(self.name), _tmpfs(self.name, self._limits), *folders, *links, mount, closed]
 
     def fork(self) -> Overlay:
         """Another one with the same content; its files are as they are now. Raises SandboxError."""
         if self._copy is None:
             name = self.space.name("f")
-            old = "\n".join(layer.let_go() for layer in self._old)
+            old = [step for layer in self._old for step in layer.let_go()]
             self._old.clear()
             # A file that goes while it is read fails the copy: then once more. Nothing is written to the original.
             copy = f"cp -a {self.name}/upper {name}/ 2>&1"
             again = f"{{ rm -rf {name}/upper; {copy}; }}"
-            self.space.run(f"{old}\nmkdir {name}\n{_tmpfs(name, self._limits)}\n{copy} || {again} || {again} >&2")
+            copied = Script(f"{copy} || {again} || {again} >&2")
+            self.space.do([*old, Folder(name), _tmpfs(name, self._limits), copied])
             self._copy = Frozen(self.space, name)
             self._copy.take()
         return Overlay(self.space, self._base, self._limits, (self._copy, *self._frozen))
@@ -105,15 +100,13 @@ class Overlay:
         self._closed = True
         self.changed()
         used = [*self._frozen, *self._old]
-        self.space.run("\n".join([_removing(self.name), *(layer.let_go() for layer in used)]))
+        self.space.do([*_removing(self.name), *(step for layer in used for step in layer.let_go())])
 
 
-def _tmpfs(name: str, limits: Limits) -> str:
+def _tmpfs(name: str, limits: Limits) -> Mount:
     # mode=755: what is mounted from it is the sandbox's, the folder itself is not.
-    options = f"size={limits.disk_bytes},nr_inodes={limits.files},mode=755,nosuid,nodev"
-    return f"mount -t tmpfs -o {options} swe-srl {name}"
+    return Mount("tmpfs", name, f"size={limits.disk_bytes},nr_inodes={limits.files},mode=755,nosuid,nodev")
 
 
-def _removing(name: str) -> str:
-    """Lazily: a process that is about to end may still be in it. Not mounted at all is fine too."""
-    return f"umount -l {name}/merged 2>/dev/null || :\numount -l {name} 2>/dev/null || :\nrmdir {name} 2>/dev/null || :"
+def _removing(name: str) -> list[Step]:
+    return [Unmount(f"{name}/merged"), Unmount(name), NoFolder(name)]

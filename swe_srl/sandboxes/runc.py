@@ -14,7 +14,6 @@ import contextlib
 import json
 import math
 import os
-import shlex
 import shutil
 import subprocess
 import tempfile
@@ -26,6 +25,7 @@ from swe_srl.errors import SandboxError
 from swe_srl.sandboxes import START, TREE, ExecResult, cgroups, images, oci, owner, worktree
 from swe_srl.sandboxes.images import Image
 from swe_srl.sandboxes.limits import Limits
+from swe_srl.sandboxes.mounts import File
 from swe_srl.sandboxes.namespace import namespace
 from swe_srl.sandboxes.overlay import Overlay
 from swe_srl.sandboxes.pipe import Guest
@@ -75,24 +75,16 @@ class RuncSandbox:
         self._name = f"{cgroups.PREFIX}{owner.me()}-{overlay.name}"
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it ends with the sandbox
         config = oci.config(image, overlay.merged, toolbox(), limits, self._name, with_tree=image.ours)
-        script = f"{overlay.mounting()}\nprintf %s {shlex.quote(json.dumps(config))} >{overlay.name}/config.json\n"
-        self._process = self._spawn(script + self._run())
+        steps = [*overlay.mounting(), File(f"{overlay.name}/config.json", json.dumps(config))]
+        try:
+            self._process = overlay.space.start(steps, self._runtime(), self._log, _PATH)
+        except BaseException:
+            self._log.close()
+            overlay.close()
+            raise
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._guest = Guest(self._process.stdout, self._process.stdin)
-
-    def _spawn(self, script: str) -> subprocess.Popen[bytes]:
-        pipe = subprocess.PIPE
-        command = self._overlay.space.entering(script)
-        try:
-            # In a session of its own: Ctrl-C is the harness's. No environment: none of it can be read inside.
-            return subprocess.Popen(
-                command, stdin=pipe, stdout=pipe, stderr=self._log, env={"PATH": _PATH}, start_new_session=True
-            )
-        except OSError as error:
-            self._log.close()
-            self._overlay.close()
-            raise SandboxError(f"{command[0]} cannot be run: {error.strerror}") from None
 
     @classmethod
     def start(cls, source: Path, image: str = images.BUGFIX, limits: Limits | None = None) -> RuncSandbox:
@@ -174,12 +166,11 @@ class RuncSandbox:
             self._started = True
         return self._guest
 
-    def _run(self) -> str:
-        """The script line that becomes the runtime."""
-        runtime = f"runc --root runc run --bundle {self._overlay.name} {self._name}"
+    def _runtime(self) -> list[str]:
+        runtime = ["runc", "--root", "runc", "run", "--bundle", self._overlay.name, self._name]
         if "cpu" in cgroups.controllers():
-            return f"exec {runtime}"
-        return f"exec taskset --cpu-list {_processors(self._overlay.name, self._limits.cpus)} {runtime}"
+            return runtime
+        return ["taskset", "--cpu-list", _processors(self._overlay.name, self._limits.cpus), *runtime]
 
 
 def _processors(name: str, cpus: float) -> str:
