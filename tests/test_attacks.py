@@ -287,8 +287,9 @@ MEMORY = {
     "heap": "b = []\nwhile True: b.append(bytearray(8 << 20))",
     "shared": "import mmap\nb = []\nwhile True: b.append(mmap.mmap(-1, 8 << 20)); b[-1].write(b'x' * (8 << 20))",
     "memfd": "import os\nwhile True: os.write(os.memfd_create('x'), b'x' * (8 << 20))",
-    "sockets": "import socket\nb = []\nwhile True:\n  b.append(socket.socketpair()); b[-1][0].setblocking(False)\n"
-    "  try:\n    while True: b[-1][0].send(b'x' * 65536)\n  except BlockingIOError: pass",
+    "sockets": "import socket\nb = []\nwhile True:\n  a, z = socket.socketpair(); b += [a, z]; a.setblocking(False)\n"
+    "  a.setsockopt(1, 7, 1 << 30)\n"
+    "  try:\n    while True: a.send(b'x' * 65536)\n  except BlockingIOError: pass",
     "sysv": "import ctypes\nc = ctypes.CDLL(None); c.shmat.restype = ctypes.c_void_p\n"
     "while True:\n  a = ctypes.c_void_p(c.shmat(c.shmget(0, 8 << 20, 0o1600), None, 0))\n"
     "  ctypes.memset(a, 1, 8 << 20); c.shmdt(a)",
@@ -313,7 +314,8 @@ def test_memory_by_other_names(attack: Attack, kind: str) -> None:
     try:
         attack.python(MEMORY[kind], 30)
         assert attack.result is not None
-        assert attack.result.exit_code in (1, 137)
+        # How much a socket holds, and so whether memory or open files end first, is the machine's setting.
+        assert attack.result.exit_code in ((1, 137) if kind == "sockets" else (137,))
     except SandboxError as error:
         attack.gone = str(error)
 
@@ -491,7 +493,9 @@ def test_a_hundred_thousand_files_changed(attack: Attack) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["rm -rf / --no-preserve-root", "mv /testbed /tmp/x; rm -rf /testbed", "rm -rf .git"]
+    "command",
+    ["rm -rf / --no-preserve-root", "mv /testbed /tmp/x; rm -rf /testbed", "rm -rf .git"],
+    ids=["rm", "mv", "git"],
 )
 def test_the_tree_is_gone(attack: Attack, command: str) -> None:
     attack.run(f"{command} 2>/dev/null; true")
@@ -740,7 +744,9 @@ def test_privileges(attack: Attack) -> None:
     before = attack.run("id -u; id -g").output
     assert attack.run("./b -p -c 'id -u; id -g'").output == before
     for command in ("su -c id", "mount -t tmpfs none /tmp", "unshare -Ur id", "dmesg", "chroot / id"):
-        assert attack.run(f"{command} </dev/null >/dev/null 2>&1", 5).exit_code != 0, command
+        assert attack.run(f"PATH=$PATH:/usr/sbin:/sbin; {command} </dev/null >/dev/null 2>&1", 5).exit_code != 0, (
+            command
+        )
 
 
 def test_kernel_s_switches(attack: Attack) -> None:
