@@ -23,6 +23,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from sandbox_measures import PARALLEL
 
 from swe_srl.sandboxes.daemon import daemon
 from swe_srl.sandboxes.imported import docker_image
@@ -30,7 +31,6 @@ from swe_srl.sandboxes.imported import docker_image
 OURS = ("runc", "docker", "local")
 MINI = ("mini", "mini bash -c")
 REX = ("rex session", "rex execute")
-PARALLEL = (1, 8, 32)
 # Slow ones are repeated less; of each there are at least 100 for its p99.
 FULL: dict[str, dict[str, int]] = {
     "ours": {"start": 15, "fork": 10, "1": 500, "8": 60, "32": 15},
@@ -40,6 +40,7 @@ QUICK: dict[str, dict[str, int]] = {
     "ours": {"start": 3, "fork": 2, "1": 50, "8": 5, "32": 2},
     "peers": {"start": 1, "fork": 1, "1": 5, "8": 2, "32": 1},
 }
+FORKS = {"start": 0, "fork": 3, "1": 0, "8": 0, "32": 0}  # and no attacks
 _LIMIT_S = 900
 
 
@@ -56,9 +57,11 @@ def main() -> None:
             for name in names:
                 console.print(f"round {number + 1} of {options.rounds}: {name}, load {_load():.1f}")
                 python = sys.executable if name in OURS else options.peers
-                repeats = (QUICK if options.quick else FULL)["ours" if name in OURS else "peers"]
+                preset = QUICK if options.quick else FULL
+                repeats = FORKS if options.forks else preset["ours" if name in OURS else "peers"]
                 # Once, and not of a peer's second way: what they do with `yes` takes gigabytes.
-                repeats = {**repeats, "attacks": int(number == 0 and name != "mini bash -c")}
+                attacks = number == 0 and name != "mini bash -c" and not options.forks
+                repeats = {**repeats, "attacks": int(attacks)}
                 if (one := _measured(python, name, rex if name in REX else image, repeats, console)) is not None:
                     found[name].append(one)
             loads.append(_load())
@@ -77,6 +80,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--only", help="subjects, with commas")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--forks", action="store_true", help="measure nothing but forks, in turns")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 
@@ -164,10 +168,11 @@ def _ratios(row: dict[str, dict[str, Any]]) -> dict[str, float]:
                 continue
             keys = [f"{what}, {count}" for what in ("true", "100 KB") for count in PARALLEL] + ["start", "fork x8"]
             for key in keys:
-                if row[peer][key] and row[ours][key]:
+                if row[peer].get(key) and row[ours].get(key):
                     found[f"{key}: {peer} / {ours}"] = quantile(row[peer][key], 0.5) / quantile(row[ours][key], 0.5)
             rate = "commands a second, 16"
-            found[f"{rate}: {ours} / {peer}"] = row[ours][rate] / row[peer][rate]
+            if rate in row[ours] and rate in row[peer]:
+                found[f"{rate}: {ours} / {peer}"] = row[ours][rate] / row[peer][rate]
     return found
 
 

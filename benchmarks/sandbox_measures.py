@@ -16,6 +16,7 @@ from typing import Any, Protocol
 PRINTED = "printf '%0100000d' 0"  # 100 KB by bash itself: no other program's time is in it
 CHANGE = "head -c 1000000 /dev/urandom > change"
 BRANCHES = 8
+PARALLEL = (1, 8, 32)
 LIMIT_S = 1.5
 
 
@@ -60,23 +61,31 @@ def measure(subject: Subject, repeats: dict[str, int]) -> dict[str, Any]:
         box = started()
         found["start"].append((time.perf_counter() - began) * 1000)
         box.close()
-    boxes: list[Box] = side_by_side([started] * 32)
+    if any(repeats[str(count)] for count in PARALLEL):
+        found |= commands(started, repeats)
+    if repeats["fork"]:
+        box = started()
+        for _ in range(repeats["fork"]):
+            box.run(CHANGE, 60)
+            spent = forked(subject, box)
+            if spent is not None:
+                found["fork x8"].append(spent)
+        box.close()
+    if repeats["attacks"]:
+        found["attacks"] = attacks(started)
+    return found
+
+
+def commands(started: Callable[[], Box], repeats: dict[str, int]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    boxes: list[Box] = side_by_side([started] * max(PARALLEL))
     try:
-        for count in (1, 8, 32):
+        for count in PARALLEL:
             for name, command in (("true", "true"), ("100 KB", PRINTED)):
                 found[f"{name}, {count}"] = latencies(boxes[:count], command, repeats[str(count)])
         found["commands a second, 16"] = rate(boxes[:16], seconds=3)
     finally:
         side_by_side([box.close for box in boxes])
-    box = started()
-    for _ in range(repeats["fork"]):
-        box.run(CHANGE, 60)
-        spent = forked(subject, box)
-        if spent is not None:
-            found["fork x8"].append(spent)
-    box.close()
-    if repeats["attacks"]:
-        found["attacks"] = attacks(started)
     return found
 
 
