@@ -40,6 +40,7 @@ ARMS = {
     **({"docker-user": ("docker", USER), "runc-user": ("runc", USER)} if ROOT else {}),
 }
 HEAVY_S = 60.0
+pytestmark = pytest.mark.slow  # minutes for four arms
 
 
 @pytest.fixture(scope="module", params=list(ARMS))
