@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from multiprocessing.managers import BaseManager
 from pathlib import Path
@@ -113,7 +114,7 @@ class Harness:
         self._said = (self.folder / "said").open("w+")
         self.process = subprocess.Popen(
             [*_as_user(kind, uid), sys.executable, __file__, socket],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # it ends with this pipe, however the tests end
             stdout=subprocess.PIPE,
             stderr=self._said,
             env=self._environment(),
@@ -152,7 +153,6 @@ class Harness:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.terminate()
         self.process.communicate(timeout=60)
         self._said.close()
         shutil.rmtree(self.folder)
@@ -180,7 +180,13 @@ def _as_user(kind: str, uid: int | None) -> list[str]:
 
 
 if __name__ == "__main__":
+
+    def end_with_stdin() -> None:
+        sys.stdin.read()
+        os.kill(os.getpid(), signal.SIGTERM)
+
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # an orderly end
+    threading.Thread(target=end_with_stdin, daemon=True).start()
     server = _Manager(sys.argv[1], _KEY).get_server()
     print("ready", flush=True)
     server.serve_forever()
