@@ -54,10 +54,11 @@ def left_of(whose: str) -> dict[str, list[str]]:
 
 
 def processes_of(whose: str) -> Iterator[int]:
-    """Processes in a control group of it, or that were started with its name."""
+    """In a control group of it, or started with its name. One that ended and was not yet waited for holds nothing."""
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if whose in (folder / "cgroup").read_text() or whose.encode() in (folder / "cmdline").read_bytes():
+            named = whose in (folder / "cgroup").read_text() or whose.encode() in (folder / "cmdline").read_bytes()
+            if named and (folder / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX":
                 yield int(folder.name)
 
 
