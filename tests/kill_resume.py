@@ -70,13 +70,13 @@ def callers(frame: FrameType) -> Iterator[FrameType]:
 
 POINTS = [
     Point("the scratch network is half there", "save_pretrained", "tokenization_utils_base.py", "build_scratch", None),
-    Point("sft: backward", "_predict", "model.py", "backward", "sft", 45),
+    Point("sft: backward", "_logits", "head.py", "backward", "sft", 45),
     Point("sft: event append", "event", "runs.py", "train_stage", "sft", 25),
     Point("sft: its result is not written yet", "finish", "checkpoint.py", "run_stage", "sft"),
     Point("sft: its result is not renamed yet", "rename", "pathlib.py", "finish", "sft"),
     Point("generation", "sample", "draw.py", "_wave", n=90),
     Point("reward", "similarity_reward", "rewards.py", "_wave", n=13),
-    Point("backward", "_predict", "model.py", "backward", n=2),
+    Point("backward", "_logits", "head.py", "backward", n=2),
     Point("weights into the engine", "load_weights", "hf.py", "train_stage", n=4),
     Point("rollouts: rename", "rename", "pathlib.py", "write_rollouts", n=3),
     Point("event append", "event", "runs.py", "train_stage", n=3),

@@ -348,7 +348,7 @@ def test_killed_in_mid_update_while_runc_runs_commands(runs: dict[bool, Path], t
     """It learns what it would have, its rows have what each command did, and nothing of the killed one is left."""
     folder = runs[True].parent.parent
     config = executing(folder, "killed/run", "runc")
-    point = Point("mid-update", "_predict", "model.py", "backward", n=2)
+    point = Point("mid-update", "_logits", "head.py", "backward", n=2)
     process = multiprocessing.get_context("fork").Process(target=train_until, args=(config, point, tmp_path / "log"))
     process.start()
     process.join()

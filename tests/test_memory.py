@@ -77,7 +77,7 @@ def test_peak_grows_with_tokens_and_not_with_tokens_times_vocabulary(model: Any,
     sizes = [512, 1024, 2048]
     found = [measured(model, 1 if longer else n // 64, n if longer else 64) for n in sizes]
     logits = [n * VOCABULARY * 4 for n in sizes]
-    assert all(memory.largest < 20e6 for memory in found)  # 2²² logits in float32 are 16.8 MB
+    assert all(memory.largest < 32e6 for memory in found)  # 256 predictions' logits in float32 are 30.7 MB
     for (small, few), (large, many) in zip(
         zip(found, sizes, strict=True), zip(found[1:], sizes[1:], strict=True), strict=False
     ):

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from swe_srl.config import Lora, ModelConfig, Scratch, existing
 from swe_srl.errors import ConfigError
+from swe_srl.train.head import chosen, logits_of
 from swe_srl.train.pieces import Piece, cut
 from swe_srl.train.tree import Strand, grow
 from swe_srl.train.tree_attention import NAME, attend
@@ -23,7 +23,6 @@ from swe_srl.train.trunk import hidden_states
 # The tags of the policy's form: one token each, added after the merges are learnt on text without them.
 TAGS = ["<think>", "</think>", "<function=", "</function>", "<parameter=", "</parameter>"]
 ROLES = ["<|system|>", "<|user|>", "<|assistant|>"]
-_LOGIT_ELEMENTS = 2**22  # logits held at once while log-probabilities are computed: 16 MB in float32
 
 
 # --------------------------------------------------------------------------------------------- loading
@@ -190,7 +189,7 @@ def log_probs(model: Any, piece: Piece, ids_N: Tensor, temperature: float, dtype
     with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
         hidden_RTD = _hidden_states(core(model).base_model, piece)
         hidden_ND = hidden_RTD[piece.row_N.to(device), piece.source_N.to(device)]
-        return _chunked(core(model), hidden_ND, ids_N.to(device), temperature)
+        return chosen(core(model), hidden_ND, ids_N.to(device), temperature, dtype)
 
 
 def _hidden_states(model: Any, piece: Piece) -> Tensor:
@@ -200,29 +199,6 @@ def _hidden_states(model: Any, piece: Piece) -> Tensor:
         input_ids=piece.ids_RT.to(model.device), position_ids=piece.depth_RT.to(model.device), use_cache=False
     ).last_hidden_state
     return hidden_RTD
-
-
-def _chunked(model: Any, hidden_ND: Tensor, ids_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    size = max(1, _LOGIT_ELEMENTS // model.get_output_embeddings().weight.shape[0])
-    parts = [
-        checkpoint(_predict, model, hidden_nD, ids_n, temperature, use_reentrant=False)
-        for hidden_nD, ids_n in zip(hidden_ND.split(size), ids_N.split(size), strict=True)
-    ]
-    return torch.cat([logp for logp, _ in parts]), torch.cat([entropy for _, entropy in parts])
-
-
-def _predict(model: Any, hidden_nD: Tensor, ids_n: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    logits_nV = _logits(model, hidden_nD).float() / temperature
-    total_n = logits_nV.logsumexp(-1)
-    with torch.no_grad():
-        entropy_n = total_n - ((logits_nV - total_n[:, None]).exp() * logits_nV).sum(-1)
-    return logits_nV.gather(-1, ids_n[:, None])[:, 0] - total_n, entropy_n
-
-
-def _logits(model: Any, hidden: Tensor) -> Tensor:
-    logits: Tensor = model.get_output_embeddings()(hidden)
-    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-    return cap * torch.tanh(logits / cap) if cap else logits
 
 
 def share_prefixes(model: Any) -> None:
@@ -273,7 +249,7 @@ def _check_head(model: Any) -> None:
         raise ConfigError(f"{model.config.model_type}: a model without position ids (recurrent?) is not supported")
     ids = torch.arange(8, device=model.device)[None]
     with torch.no_grad():
-        ours = _logits(model, model.base_model(input_ids=ids, use_cache=False).last_hidden_state)
+        ours = logits_of(model, model.base_model(input_ids=ids, use_cache=False).last_hidden_state)
         theirs = model(input_ids=ids, use_cache=False).logits
     gap = float((ours - theirs).abs().max())
     if gap > 1e-3:
