@@ -100,7 +100,7 @@ def row(name: str, model: Any, prompts: Sequence[Prompt], group: int, repeats: i
     took: dict[str, list[float]] = {"trie": [], "rows": [], "peer": []}
     answers: dict[str, Any] = {}
     rows = [Row(prompt, list(range(group))) for prompt in prompts]
-    takes = "trie" if saved(rows, NEW) >= WORTH else "rows"
+    takes = "trie" if saved(rows, NEW, rows_share=True) >= WORTH else "rows"
     for _ in range(repeats):
         for way, engine in ways.items():
             spent, answers[way] = seconds(lambda engine=engine: engine.generate(asked, Sampling(0.0, NEW, -1)))

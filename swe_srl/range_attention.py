@@ -7,8 +7,9 @@ On the CPU; the kernels are torch's own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +28,12 @@ class Look:
     low: int
     high: int
     causal: bool = False
+
+
+def odd_layers(config: Any) -> list[str]:
+    """Kinds of a model's layers whose attention may be no function of (query, key, depths), as ranges are."""
+    kinds = set(getattr(config.get_text_config(), "layer_types", None) or ["full_attention"])
+    return sorted(kinds - {"full_attention", "sliding_attention"})
 
 
 Shown = tuple[Look, Tensor | None]  # a look, and what is added to its scores: -inf where a query may not see a key
@@ -56,6 +63,40 @@ def attended(
         out[:, :, here] = out[:, :, here] * kept[..., None] + part * added[..., None]
         lse[:, :, here] = merged
     return out, lse
+
+
+def in_window(
+    looks: Iterable[Look], depth_T: Tensor, depths: Callable[[int | None], Tensor], window: int | None
+) -> list[Shown]:
+    """The looks of queries at depths `depth_T`, with what a window hides: whose depth is a window or more above.
+
+    `depths` are those of the keys, of `above[of]` or beside. With a window queries come in turns of no more than it.
+    """
+    if window is None:
+        return [(look, None) for look in looks]
+    found: list[Shown] = []
+    for look in looks:
+        for first in range(look.first, look.last, window):
+            last = min(first + window, look.last)
+            if not look.causal:
+                found += _seen(Look(first, last, look.of, look.low, look.high), depth_T, depths(look.of), window)
+                continue
+            own = look.low + first - look.first
+            found.append((Look(first, last, None, own, own + last - first, causal=True), None))
+            if first > look.first:
+                found += _seen(Look(first, last, None, own - window, own), depth_T, depths(None), window)
+    return sorted(found, key=lambda one: not one[0].causal)
+
+
+def _seen(look: Look, depth_T: Tensor, depth_S: Tensor, window: int) -> list[Shown]:
+    """Keys that are too far above for all of its queries are left out, and hidden from some of them."""
+    depth_q, depth_k = depth_T[look.first : look.last], depth_S[look.low : look.high]
+    far = int((depth_k <= depth_q.min() - window).sum())  # keys of a look lie one below the other
+    seen = depth_q[:, None] - depth_k[far:] < window
+    if not bool(seen.any()):
+        return []
+    hidden = None if bool(seen.all()) else torch.zeros(seen.shape).masked_fill(~seen, float("-inf"))
+    return [(Look(look.first, look.last, look.of, look.low + far, look.high), hidden)]
 
 
 def slices(

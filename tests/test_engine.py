@@ -143,12 +143,17 @@ def test_which_models_share_prompts() -> None:
 
 
 def test_which_models_share_prefixes() -> None:
-    """Those with a window, and on a GPU all, have their prompts in rows."""
     makers = {**MODELS, "llama": tiny_llama}
-    assert [name for name, make in makers.items() if HFEngine(make()).shares_prefixes] == ["qwen2", "llama"]
+    assert all(HFEngine(make()).shares_prefixes for make in makers.values())
 
 
-@pytest.mark.parametrize("make", [make_qwen2, tiny_llama])
+def test_a_model_whose_layers_are_not_known_has_its_prompts_in_rows() -> None:
+    model = make_qwen2()
+    model.config.layer_types = ["chunked_attention"] * model.config.num_hidden_layers
+    assert not HFEngine(model).shares_prefixes
+
+
+@pytest.mark.parametrize("make", [make_qwen2, tiny_llama, *(MODELS[name] for name in ("mistral", "gemma3"))])
 def test_a_prefix_is_computed_once(make: Any) -> None:
     """In one batch, in several, and in pieces: as many prompt tokens as the trie has; the same answers as in rows."""
     asked, sampling = several(), Sampling(0.0, 6, -1)

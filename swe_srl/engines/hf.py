@@ -7,7 +7,7 @@ once; and in padded rows (rows.py), where that would save too little.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -41,7 +41,7 @@ class HFEngine:
         self.max_batch_tokens = max_batch_tokens
         self.shared_from = shared_from
         self.shares_prompts = can_mask(model.config)
-        self.shares_prefixes = self.shares_prompts and use_tries(self.model)
+        self.shares_prefixes = use_tries(self.model)
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         own = dict(self.model.named_parameters(remove_duplicate=False))
@@ -54,16 +54,23 @@ class HFEngine:
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Tokens]:
-        rows: dict[Ids | int, Row] = {}
+        rows: dict[Ids, Row] = {}
         for index, request in enumerate(requests):
-            key = request.prompt_ids if self.shares_prompts else index
-            rows.setdefault(key, Row(request.prompt_ids)).wanted.append(index)
-        over_trie = self.shares_prefixes and saved(rows.values(), sampling.max_tokens) >= self.shared_from
-        found = (self._over_trie if over_trie else self._in_rows)(rows.values(), requests, sampling)
+            rows.setdefault(request.prompt_ids, Row(request.prompt_ids)).wanted.append(index)
+        found = (self._over_trie if self._worth(rows.values(), sampling) else self._in_rows)(
+            rows.values(), requests, sampling
+        )
         answers = {index: Tokens(requests[index].prompt_ids, ids, logps) for index, ids, logps in found}
         return [answers[index] for index in range(len(requests))]
 
+    def _worth(self, rows: Collection[Row], sampling: Sampling) -> bool:
+        if not self.shares_prefixes:
+            return False
+        return saved(rows, sampling.max_tokens, rows_share=self.shares_prompts) >= self.shared_from
+
     def _in_rows(self, rows: Iterable[Row], requests: Sequence[Request], sampling: Sampling) -> Iterator[Answer]:
+        if not self.shares_prompts:
+            rows = [Row(row.prompt_ids, [index]) for row in rows for index in row.wanted]
         for batch in batches(rows, sampling.max_tokens, self.max_batch_tokens):
             yield from decode(self.model, batch, requests, sampling, shares=self.shares_prompts)
 
@@ -82,9 +89,9 @@ def can_mask(config: Any) -> bool:
     return kinds == {"full_attention"} and (not windowed or hasattr(config, "layer_types"))
 
 
-def saved(rows: Iterable[Row], max_tokens: int) -> int:
-    """Tokens of prompts that a trie does not compute again, and of answers that others' are not masked from."""
-    rows = sorted(rows, key=lambda row: row.prompt_ids)
-    prompts = [row.prompt_ids for row in rows]
-    again = sum(map(len, prompts)) - sum(new_tokens(prompts))
-    return again + max_tokens * sum(len(row.wanted) - 1 for row in rows)
+def saved(rows: Collection[Row], max_tokens: int, *, rows_share: bool) -> int:
+    """Tokens that a trie does not compute again: of prompts, and of answers that rows mask from one another."""
+    ordered = sorted(row.prompt_ids for row in rows)
+    in_rows = sum(len(row.prompt_ids) * (1 if rows_share else len(row.wanted)) for row in rows)
+    masked = max_tokens * sum(len(row.wanted) - 1 for row in rows) if rows_share else 0
+    return in_rows - sum(new_tokens(ordered)) + masked

@@ -21,7 +21,7 @@ from transformers.masking_utils import sdpa_mask
 from swe_srl.engines import Request, Sampling
 from swe_srl.engines.draw import sample, uniform
 from swe_srl.engines.prefixes import Ids, Row, common_prefix, lay_out, new_tokens, together
-from swe_srl.range_attention import Look, Merged, attended, flash
+from swe_srl.range_attention import Look, Merged, Shown, attended, flash, in_window, odd_layers
 
 NAME = "prefixes"
 _PIECE = 2048  # prompt tokens of one forward pass: enough to be quick, few enough that activations stay small
@@ -37,40 +37,50 @@ class _Prefill:
     """Tokens from place `first` of a row on: their keys and values are laid down there, and looked at there."""
 
     stored: dict[int, KeysValues]
-    size: int
+    depth_S: Tensor  # of the whole row
     first: int
     looks: list[Look]
+    plans: dict[int | None, list[Shown]] = field(default_factory=dict)  # by window
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Tensor:
         if layer not in self.stored:
             _, heads, _, width = key.shape
-            self.stored[layer] = (
-                key.new_empty(1, heads, self.size, width),
-                value.new_empty(1, heads, self.size, width),
-            )
+            shape = (1, heads, len(self.depth_S), width)
+            self.stored[layer] = (key.new_empty(shape), value.new_empty(shape))
         keys, values = self.stored[layer]
         here = slice(self.first, self.first + key.shape[2])
         keys[:, :, here], values[:, :, here] = key, value
-        return attended(query, keys, values, (), [(look, None) for look in self.looks], scale)[0]
+        if window not in self.plans:
+            self.plans[window] = in_window(self.looks, self.depth_S[here], lambda _: self.depth_S, window)
+        return attended(query, keys, values, (), self.plans[window], scale)[0]
 
 
 @dataclass(slots=True)
 class _Turns:
-    """Answers [N], all of them `length` tokens long: `own` are their keys and values by layer, [N, Hkv, room, D]."""
+    """Answers [N], all of them `length` tokens long: `own` are their keys and values by layer, [N, Hkv, room, D].
+
+    `depth_N` are the depths of their next tokens, `depth_S` those of the row that they look at.
+    """
 
     stored: dict[int, KeysValues]
+    depth_S: Tensor
     looks: list[Look]
+    depth_N: Tensor
     length: int = 0
     own: dict[int, KeysValues] = field(default_factory=dict)
+    plans: dict[int | None, list[Shown]] = field(default_factory=dict)  # of this turn, by window
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Tensor:
         at = self.length
+        first = 0 if window is None else max(0, at + 1 - window)
         keys, values = self._room(layer, key, value)
         keys[:, :, at], values[:, :, at] = key[0].transpose(0, 1), value[0].transpose(0, 1)
         each = query[0].transpose(0, 1).unsqueeze(2)  # [N, H, 1, D]: every answer a row
-        out, lse = flash(each, keys[:, :, : at + 1], values[:, :, : at + 1], False, None, scale)
+        out, lse = flash(each, keys[:, :, first : at + 1], values[:, :, first : at + 1], False, None, scale)
         so_far: Merged = (out.float().permute(2, 1, 0, 3).contiguous(), lse.permute(2, 1, 0).contiguous())
-        return attended(query, *self.stored[layer], (), [(look, None) for look in self.looks], scale, so_far)[0]
+        if window not in self.plans:
+            self.plans[window] = in_window(self.looks, self.depth_N, lambda _: self.depth_S, window)
+        return attended(query, *self.stored[layer], (), self.plans[window], scale, so_far)[0]
 
     def _room(self, layer: int, key: Tensor, value: Tensor) -> KeysValues:
         """A layer's keys and values, with room for one more token: twice the room where there is none."""
@@ -85,9 +95,16 @@ class _Turns:
                 new[:, :, : self.length] = old
         return self.own[layer]
 
+    def grown(self) -> None:
+        """All are one token longer."""
+        self.length += 1
+        self.depth_N = self.depth_N + 1
+        self.plans.clear()
+
     def keep(self, going_n: Tensor, looks: list[Look]) -> None:
         """Go on with these answers alone."""
-        self.looks = looks
+        self.looks, self.depth_N = looks, self.depth_N[going_n]
+        self.plans.clear()
         self.own = {layer: (keys[going_n], values[going_n]) for layer, (keys, values) in self.own.items()}
 
 
@@ -98,18 +115,22 @@ def attend(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
+    sliding_window: int | None = None,
     trie: _Prefill | _Turns | None = None,
     **more: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """What a model's layer calls: query [1, H, T, D] → [1, T, H, D]. Without `trie` it is transformers' own.
 
-    Raises NotImplementedError for what is no function of (query, key).
+    Raises NotImplementedError for what is no function of (query, key, depths).
     """
     if trie is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **more)
-    if odd := [name for name in ("softcap", "s_aux", "position_bias", "sliding_window") if more.get(name) is not None]:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, sliding_window=sliding_window, **more
+        )
+    if odd := [name for name in ("softcap", "s_aux", "position_bias") if more.get(name) is not None]:
         raise NotImplementedError(f"its attention has {', '.join(odd)}")
-    out = trie.attend(module.layer_idx, query, key, value, query.shape[-1] ** -0.5 if scaling is None else scaling)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    out = trie.attend(module.layer_idx, query, key, value, scale, sliding_window)
     return out.to(query.dtype).transpose(1, 2).contiguous(), None
 
 
@@ -146,13 +167,14 @@ class TrieSampler:
             for new, old in zip(room, stored.pop(layer), strict=True):
                 new[:, :, :first] = old[:, :, places]
             self.stored[layer] = (room[0], room[1])
+        depth_S = torch.tensor(row.depth)
         ends = [ranges[-1][1] - 1 for ranges in row.prompts]
         logits: list[Tensor] = []
         for start in range(first, len(row.ids), _PIECE):
             stop = min(start + _PIECE, len(row.ids))
             sources = [end - start for end in ends if start <= end < stop]
-            state = _Prefill(self.stored, len(row.ids), start, row.looks(start, stop))
-            found = self._forward(row.ids[start:stop], row.depth[start:stop], state, sources or [0])
+            state = _Prefill(self.stored, depth_S, start, row.looks(start, stop))
+            found = self._forward(row.ids[start:stop], depth_S[start:stop], state, sources or [0])
             if sources:
                 logits.append(found)
         self.last = asked[-1][0]
@@ -164,11 +186,11 @@ class TrieSampler:
     ) -> list[tuple[Ids, tuple[float, ...]]]:
         """Answers [N], of which the first n still go on; `rows` are their prompts."""
         N, T = uniform_NT.shape
-        length_N = torch.tensor([sum(high - low for low, high in row.prompts[r]) for r in rows])
+        depth_N = torch.tensor([sum(high - low for low, high in row.prompts[r]) for r in rows])
         ids_NT, logp_NT = torch.zeros(N, T, dtype=torch.long), torch.zeros(N, T)
         count_N, ended_N = torch.zeros(N, dtype=torch.long), torch.zeros(N, dtype=torch.bool)
         going_n = torch.arange(N)  # answers still in the batch, by their first number
-        state = _Turns(self.stored, _looks(row, rows))
+        state = _Turns(self.stored, torch.tensor(row.depth), _looks(row, rows), depth_N)
         for t in range(T):
             next_n, logp_n = sample(logits_nV, uniform_NT[going_n, t], self.sampling.temperature)
             ids_NT[going_n, t], logp_NT[going_n, t] = next_n, logp_n
@@ -180,8 +202,8 @@ class TrieSampler:
             if left_n.float().mean() < 0.8:  # leave ended answers out before they cost more than the copy
                 going_n, next_n = going_n[left_n], next_n[left_n]
                 state.keep(left_n, _looks(row, [rows[n] for n in going_n.tolist()]))
-            logits_nV = self._forward(next_n, length_N[going_n] + t, state, 0)
-            state.length += 1
+            logits_nV = self._forward(next_n, state.depth_N, state, 0)
+            state.grown()
         answers = zip(ids_NT.tolist(), logp_NT.tolist(), count_N.tolist(), strict=True)
         return [(tuple(ids[:n]), tuple(logps[:n])) for ids, logps, n in answers]
 
@@ -220,7 +242,7 @@ def _looks(row: Row, rows: Sequence[int]) -> list[Look]:
 
 def use_tries(model: Any) -> bool:
     """Let a model's layers call `attend`, if its logits over a small trie are those of its prompts by themselves."""
-    if model.device.type != "cpu":  # the kernels of range_attention are the CPU's
+    if model.device.type != "cpu" or odd_layers(model.config):  # the kernels of range_attention are the CPU's
         return False
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, sdpa_mask)

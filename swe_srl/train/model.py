@@ -14,6 +14,7 @@ from torch import Tensor
 
 from swe_srl.config import Lora, ModelConfig, Scratch, existing
 from swe_srl.errors import ConfigError
+from swe_srl.range_attention import odd_layers
 from swe_srl.train.head import chosen, logits_of
 from swe_srl.train.pieces import Piece, cut
 from swe_srl.train.tree import Strand, grow
@@ -206,8 +207,7 @@ def share_prefixes(model: Any) -> None:
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, attend)
-    kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ["full_attention"])
-    odd = sorted(kinds - {"full_attention", "sliding_attention"})
+    odd = odd_layers(model.config)
     trouble = f"it has layers of {', '.join(odd)}" if odd else None
     if trouble is None:
         before = model.config._attn_implementation

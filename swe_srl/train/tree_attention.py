@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from swe_srl.range_attention import Look, Shown, attended, flash_backward, slices
+from swe_srl.range_attention import Shown, attended, flash_backward, in_window, slices
 from swe_srl.train.pieces import Limb
 
 NAME = "tree"
@@ -146,7 +146,11 @@ def blocks(
     query: Tensor, key: Tensor, value: Tensor, tree: Looking, above: list[Tensor], scale: float, window: int | None
 ) -> Tensor:
     if window not in tree.plans:
-        tree.plans[window] = _shown(tree.limb, window)
+        limb = tree.limb
+        depths = [one.depth_T for one in limb.above]
+        tree.plans[window] = in_window(
+            limb.looks, limb.depth_T, lambda of: limb.depth_T if of is None else depths[of], window
+        )
     out: Tensor = _Blocks.apply(query, key, value, tree.plans[window], scale, *above)  # type: ignore[no-untyped-call]
     return out
 
@@ -186,32 +190,3 @@ class _Blocks(torch.autograd.Function):
             to_value[:, :, there] += dv
         into = (one.to(query.dtype) for one in d_above)
         return d_query.to(query.dtype), d_key.to(query.dtype), d_value.to(query.dtype), None, None, *into
-
-
-def _shown(limb: Limb, window: int | None) -> list[Shown]:
-    """A limb's looks, with what a window hides of them; queries then come in turns of no more than a window."""
-    if window is None:
-        return [(look, None) for look in limb.looks]
-    found: list[Shown] = []
-    for look in limb.looks:
-        for first in range(look.first, look.last, window):
-            last = min(first + window, look.last)
-            if not look.causal:
-                found += _in_window(limb, Look(first, last, look.of, look.low, look.high), window)
-                continue
-            found.append((Look(first, last, None, first, last, causal=True), None))
-            if first > look.first:
-                found += _in_window(limb, Look(first, last, None, first - window, first), window)
-    return sorted(found, key=lambda one: not one[0].causal)
-
-
-def _in_window(limb: Limb, look: Look, window: int) -> list[Shown]:
-    """Keys that are too far behind for all of its queries are left out, and hidden from some of them."""
-    of = limb if look.of is None else limb.above[look.of]
-    depth_q, depth_k = limb.depth_T[look.first : look.last], of.depth_T[look.low : look.high]
-    far = int((depth_k <= depth_q.min() - window).sum())  # keys of a look lie one below the other
-    seen = depth_q[:, None] - depth_k[far:] < window
-    if not bool(seen.any()):
-        return []
-    hidden = None if bool(seen.all()) else torch.zeros(seen.shape).masked_fill(~seen, float("-inf"))
-    return [(Look(look.first, look.last, look.of, look.low + far, look.high), hidden)]
