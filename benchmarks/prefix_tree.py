@@ -1,152 +1,108 @@
 """One trie beside separate sequences: seconds of forward and backward, and peak memory.
 
-    python benchmarks/prefix_tree.py                      # N = 5, 10; full history and window 2; 3 repeats, interleaved
-    python benchmarks/prefix_tree.py --steps 20 40 --repeats 1
-    python benchmarks/prefix_tree.py --prompt 8192 --steps 1    # one long prompt, G answers
+    python benchmarks/prefix_tree.py                                # made runs, N = 5, 10, 20; and one long prompt
+    python benchmarks/prefix_tree.py --steps 40 --window full --prompt 0        # and this: four minutes more
+    python benchmarks/prefix_tree.py --data trajectories            # runs of data: answers of unequal lengths
+    python benchmarks/prefix_tree.py --data DATA --tokenizer FOLDER --observation-tokens 256 --runs 1 --drawn 0
 
-A run of N steps, G = 8 answers a step; issue 300 tokens, a command and its observation 240, an answer 120; a Qwen2 of
-four layers, 256 wide, float32. Separate sequences go in batches of one step's answers, which are equally long, so
-nothing is padded: the kinder way (batches across steps take twice as long). Each way runs in a process of its own,
-whose peak memory above the start is told. CPU seconds, so that others' work counts less.
+G = 8 answers a step; a Qwen2 of four layers, 256 wide, 1,024 tokens, float32, one thread. `prefix_tree_batches.py`
+says what a batch is. Separate sequences are computed one by one, so that nothing is padded: it is as quick as the
+answers of a step side by side, and takes less memory. The larger batches ("fitted") would take many minutes: of those,
+sequences of five lengths are measured, and the sum is taken from the parabola through them; `--fit` does so for all.
+Each way runs in a process of its own, and its peak memory is that above the start. CPU seconds, in turns, so that
+others' work counts less; a batch is measured again while that keeps it under `--seconds`.
 
 "ideal" is the ratio of what has to be computed: tokens through the layers, weighted by parameters, and pairs of
-(query, key), weighted by width.
+(query, key), weighted by width. What is equal in both ways, as the output layer, is not in it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import random
+import pickle
 import statistics
 import subprocess
 import sys
-import time
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-VOCABULARY, LAYERS, WIDTH, INNER, HEADS, KV_HEADS = 1024, 4, 256, 688, 4, 2
-ISSUE, PAIR, ANSWER, GROUP = 300, 240, 120, 8
+from prefix_tree_batches import Batch, made, read, work
 
-
-def strands(steps: int, window: int | None, prompt: int) -> list[Any]:
-    from swe_srl.train.tree import Strand
-
-    rng = random.Random(0)
-
-    def ids(n: int) -> list[int]:
-        return [rng.randrange(VOCABULARY) for _ in range(n)]
-
-    issue, history, found = ids(prompt or ISSUE), list[list[int]](), list[Strand]()
-    for _ in range(steps):
-        shown = history if window is None else history[len(history) - min(window, len(history)) :]
-        start = (*issue, *(token for part in shown for token in part))
-        for _ in range(GROUP):
-            found.append(Strand(start, tuple(ids(ANSWER)), len(found) * ANSWER))
-        history.append(ids(PAIR))
-    return found
+MEASURE = Path(__file__).with_name("prefix_tree_measure.py")
+LARGE = 1.5e11  # multiplications in a layer of separate sequences: about a minute; larger batches are fitted
 
 
-def work(sequences: list[Any]) -> float:
-    """Multiplications of separate sequences: layers' matrices, and attention."""
-    matrices = 2 * WIDTH * WIDTH * (1 + KV_HEADS / HEADS) + 3 * WIDTH * INNER
-    return sum(len(one.inputs) * matrices + len(one.inputs) ** 2 * WIDTH for one in sequences)
+def batches(options: argparse.Namespace) -> Iterator[Batch]:
+    windows = {"full": [None], "2": [2], None: [None, 2]}[options.window]
+    if options.data:
+        data = read(options.data, options.tokenizer, options.observation_tokens)
+        for window in windows:
+            yield from data.whole_runs(options.runs, window)
+            if options.drawn:
+                yield data.drawn(options.drawn, window)
+        return
+    for window in windows:
+        for steps in options.steps:
+            yield made(steps, window, 0)
+    if options.prompt:
+        yield made(1, None, options.prompt)
 
 
-def work_of_trie(sequences: list[Any]) -> float:
-    from swe_srl.train.tree import grow
-
-    matrices = 2 * WIDTH * WIDTH * (1 + KV_HEADS / HEADS) + 3 * WIDTH * INNER
-    tree = grow(sequences)
-    return len(tree.ids) * matrices + 2 * WIDTH * sum(tree.depth)
-
-
-# ------------------------------------------------------------------------------------------- one measurement
-
-
-def measure(options: argparse.Namespace) -> None:
-    """In a process of its own: prints {"seconds", "mb"}."""
-    import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    from swe_srl.train.model import log_probs, share_prefixes
-    from swe_srl.train.pieces import pack
-
-    torch.manual_seed(0)
-    settings = {"hidden_size": WIDTH, "intermediate_size": INNER, "num_hidden_layers": LAYERS}
-    settings |= {"num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "max_position_embeddings": 65536}
-    model = Qwen2ForCausalLM(Qwen2Config(vocab_size=VOCABULARY, attn_implementation="sdpa", **settings)).eval()
-    found = strands(options.steps[0], None if options.window == "full" else int(options.window), options.prompt)
-    ids_N = torch.tensor([token for one in found for token in one.ids])
-    if options.way == "trie":
-        share_prefixes(model)
-        pieces = pack([found], options.budget, share=True)
-    else:
-        groups = [found[n : n + GROUP] for n in range(0, len(found), GROUP)]
-        pieces = [piece for group in groups for piece in pack([group], 10**9, share=False)]
-    before = memory_mb()
-    began = time.process_time()
-    for piece in pieces:
-        log_probs(model, piece, ids_N[piece.slot_N], 1.0, torch.float32)[0].sum().backward()
-    seconds = time.process_time() - began
-    print(json.dumps({"seconds": seconds, "mb": memory_mb() - before, "pieces": len(pieces)}))
+def measured(way: str, batch: Batch, budget: int) -> tuple[float, float]:
+    """CPU seconds, and MB."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(pickle.dumps(batch))
+        file.flush()
+        command = [sys.executable, str(MEASURE), way, file.name, str(budget)]
+        found = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    return found["seconds"], found["mb"]
 
 
-def memory_mb() -> float:
-    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+def row(batch: Batch, options: argparse.Namespace) -> tuple[str, ...]:
+    alone_work, trie_work = work(batch)
+    ideal = alone_work / trie_work
+    way = "fitted" if options.fit or alone_work > LARGE else "alone"
+    alone, trie = list[tuple[float, float]](), list[tuple[float, float]]()
+    while not trie or (len(trie) < options.repeats and (1 + 1 / len(trie)) * _spent(alone, trie) < options.seconds):
+        alone.append(measured(way, batch, options.budget))
+        trie.append(measured("trie", batch, options.budget))
+    ratios = [there[0] / here[0] for there, here in zip(alone, trie, strict=True)]
+    ratio = statistics.median(ratios)
+    alone_s, trie_s = (statistics.median(seconds for seconds, _ in found) for found in (alone, trie))
+    between = f" ({min(ratios):.1f}–{max(ratios):.1f})" if len(ratios) > 1 else ""
+    return (
+        *(batch.name, "full" if batch.window is None else f"{batch.window}"),
+        *(f"{alone_s:.1f}" + " fitted" * (way == "fitted"), f"{trie_s:.1f}"),
+        *(f"{ratio:.1f}{between}", f"{ideal:.1f}", f"{ratio / ideal:.0%}"),
+        f"{max(mb for _, mb in alone):.0f} → {max(mb for _, mb in trie):.0f}",
+    )
 
 
-def measured(way: str, steps: int, window: str, options: argparse.Namespace) -> dict[str, Any]:
-    named = [
-        "--steps",
-        str(steps),
-        "--window",
-        window,
-        "--prompt",
-        str(options.prompt),
-        "--budget",
-        str(options.budget),
-    ]
-    done = subprocess.run([sys.executable, __file__, "--way", way, *named], capture_output=True, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
-# ----------------------------------------------------------------------------------------------- the table
+def _spent(*ways: list[tuple[float, float]]) -> float:
+    return sum(seconds for found in ways for seconds, _ in found)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--steps", type=int, nargs="+", default=[5, 10])
-    parser.add_argument("--window", choices=["full", "2"], nargs="?", help="else both")
-    parser.add_argument("--prompt", type=int, default=0, help="tokens of the issue, instead of 300")
+    parser.add_argument("--steps", type=int, nargs="+", default=[5, 10, 20])
+    parser.add_argument("--window", choices=["full", "2"], help="else both")
+    parser.add_argument("--prompt", type=int, default=8192, help="tokens of the one long prompt; 0: without")
+    parser.add_argument("--data", help="logs, or a store: instead of made runs")
+    parser.add_argument("--tokenizer", help="a folder; else one is learnt from the logs")
+    parser.add_argument("--observation-tokens", type=int, default=1024, help="of data; longer ones are cut")
+    parser.add_argument("--runs", type=int, default=3, help="of data: whole ones, short to long")
+    parser.add_argument("--drawn", type=int, default=16, help="of data: steps of any runs, as one more batch")
     parser.add_argument("--budget", type=int, default=2048, help="tokens of a piece")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--way", choices=["trie", "separate"], help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, default=90)
+    parser.add_argument("--fit", action="store_true", help="small batches too")
     options = parser.parse_args()
-    if options.way:
-        measure(options)
-        return
-    heads = ("N", "history", "separate s", "trie s", "ratio (range)", "ideal", "of ideal", "MB")
+    heads = ("batch", "history", "separate s", "trie s", "ratio (range)", "ideal", "of ideal", "MB")
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
-    for window in [options.window] if options.window else ["full", "2"]:
-        for steps in options.steps:
-            pairs = [
-                (measured("separate", steps, window, options), measured("trie", steps, window, options))
-                for _ in range(options.repeats)
-            ]
-            found = strands(steps, None if window == "full" else 2, options.prompt)
-            ideal = work(found) / work_of_trie(found)
-            ratios = [alone["seconds"] / trie["seconds"] for alone, trie in pairs]
-            ratio = statistics.median(ratios)
-            alone_s, trie_s = (statistics.median(one[n]["seconds"] for one in pairs) for n in (0, 1))
-            alone_mb, trie_mb = (max(one[n]["mb"] for one in pairs) for n in (0, 1))
-            row = (
-                *(steps, window, f"{alone_s:.1f}", f"{trie_s:.1f}"),
-                *(f"{ratio:.1f} ({min(ratios):.1f}–{max(ratios):.1f})", f"{ideal:.1f}", f"{ratio / ideal:.0%}"),
-                f"{alone_mb:.0f} → {trie_mb:.0f}",
-            )
-            print(f"| {' | '.join(map(str, row))} |", flush=True)
+    for batch in batches(options):
+        print(f"| {' | '.join(row(batch, options))} |", flush=True)
 
 
 if __name__ == "__main__":
