@@ -23,7 +23,7 @@ from rich.table import Table
 
 from swe_srl.agent_config import AgentConfig
 from swe_srl.attempts import attempts
-from swe_srl.config import check
+from swe_srl.loading import check
 from swe_srl.runs import Run, read_events
 from swe_srl.sandboxes.choice import chosen
 from swe_srl.sandboxes.pool import Pool

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from prefix_tree import ANSWER, GROUP, VOCABULARY
+from prefix_tree_batches import ANSWER, GROUP, VOCABULARY
 
 FREE = 1e9  # a bound on the gradient's norm that does not bind, so that gradients can be compared
 
@@ -75,7 +75,7 @@ def what_learn_reads(model: Any, groups: int, folder: Path, options: argparse.Na
     """Of a `StageRun`; the rest of one is for drawing, validation and saving."""
     import torch
 
-    from swe_srl.config import SrlStage
+    from swe_srl.train_config import SrlStage
 
     bound = FREE if options.check else 1.0
     settings = SrlStage(name="srl", steps=1, batch=groups, token_budget=options.budget, max_grad_norm=bound)

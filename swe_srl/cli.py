@@ -188,7 +188,8 @@ def record(
     config: Annotated[Path, typer.Argument(help="A TOML file.")], overrides: Overrides = None, json: Json = False
 ) -> None:
     """Demonstrations by a scripted expert on tasks, in several log formats."""
-    from swe_srl.config import RecordConfig, load
+    from swe_srl.config import RecordConfig
+    from swe_srl.loading import load
     from swe_srl.progress import counting
     from swe_srl.record import record as run
 
@@ -214,7 +215,8 @@ def train(
     json: Json = False,
 ) -> None:
     """Run a chain of stages; started again, it goes on."""
-    from swe_srl.config import TrainConfig, load
+    from swe_srl.loading import load
+    from swe_srl.train_config import TrainConfig
 
     settings = load(TrainConfig, config, overrides or [])
     from swe_srl.train.chain import train as run

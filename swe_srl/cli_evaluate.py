@@ -31,8 +31,8 @@ def evaluate(
 
     mode = "agent", "oracle_edit" or "localize_repair" are whole attempts; "steps" compares with the experts' commands.
     """
-    from swe_srl.config import overridden, read_toml
     from swe_srl.errors import UserError
+    from swe_srl.loading import overridden, read_toml
 
     changes = list(overrides or [])
     if config is not None and "=" in config and not Path(config).exists():  # no config, but the first override
@@ -63,7 +63,7 @@ def _is_of_steps(data: dict[str, Any]) -> bool:
 
 def _agent_config(data: dict[str, Any], path: str | None, predictions: Path | None, changes: list[str]) -> AgentConfig:
     from swe_srl.agent_config import AgentConfig
-    from swe_srl.config import check
+    from swe_srl.loading import check
     from swe_srl.predictions import read
 
     if path is None and predictions is not None:
@@ -74,7 +74,7 @@ def _agent_config(data: dict[str, Any], path: str | None, predictions: Path | No
 
 def _tasks_of(predictions: Path) -> dict[str, Any]:
     """Where nobody says on what: all that is predicted, of our suite if it knows any of it, else of Verified."""
-    from swe_srl.config import nearest
+    from swe_srl.loading import nearest
     from swe_srl.predictions import read
     from swe_srl.tasks import BUGFIX
     from swe_srl.tasks.bugfix import load_tasks
@@ -132,8 +132,8 @@ def _places(found: dict[str, Any]) -> list[str]:
 def _again(path: Path, overrides: list[str], official: bool, json: bool) -> None:
     """The report's config in a folder of its own; the same command again goes on in it."""
     from swe_srl.agent_config import AgentConfig
-    from swe_srl.config import check, overridden
     from swe_srl.evaluate.agent import read_report
+    from swe_srl.loading import check, overridden
 
     before = read_report(path)
     data = deepcopy({key: value for key, value in before["config"].items() if value is not None})
@@ -154,9 +154,10 @@ def _steps(data: dict[str, Any], path: str, changes: list[str], json: bool) -> N
     from rich.text import Text
 
     from swe_srl.cli import quieten, show
-    from swe_srl.config import EvaluateConfig, check
+    from swe_srl.config import EvaluateConfig
     from swe_srl.evaluate.offline import evaluate_steps
     from swe_srl.evaluate.report import difference_table, kind_table, table
+    from swe_srl.loading import check
 
     settings = check(EvaluateConfig, data, path, changes)
     quieten()

@@ -112,8 +112,8 @@ def rollout(
         return
     from swe_srl.agent_config import AgentConfig
     from swe_srl.cli import quieten, show
-    from swe_srl.config import check, overridden, read_toml
     from swe_srl.errors import UserError
+    from swe_srl.loading import check, overridden, read_toml
 
     if trajectory is not None:
         raise UserError("--trajectory belongs to --step K: whole attempts are at tasks, such as tasks.ids=[...]")
@@ -136,7 +136,8 @@ def rollout(
 
 def _rollout_at(config: Path, overrides: list[str], step: int, trajectory: str | None, json: bool) -> None:
     from swe_srl.cli import quieten, show
-    from swe_srl.config import RolloutConfig, load
+    from swe_srl.config import RolloutConfig
+    from swe_srl.loading import load
     from swe_srl.progress import counting
     from swe_srl.step_rollout import rollout_at
 

@@ -12,8 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swe_srl.config import LiveSandbox, RecordConfig, RolloutConfig, SrlStage, TrainConfig, load
+from swe_srl.config import LiveSandbox, RecordConfig, RolloutConfig
 from swe_srl.errors import ConfigError
+from swe_srl.loading import load
+from swe_srl.train_config import SrlStage, TrainConfig
 
 if TYPE_CHECKING:
     from swe_srl.steps import StepSet

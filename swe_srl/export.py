@@ -25,11 +25,11 @@ import orjson
 from rich.markup import escape
 from rich.table import Table
 
-from swe_srl.config import nearest
 from swe_srl.disk import folder_aside
 from swe_srl.errors import DataError, UnrenderableError
 from swe_srl.formats import atif, mini_swe_agent, openai_chat
 from swe_srl.ingest import open_data
+from swe_srl.loading import nearest
 from swe_srl.redact import redact
 from swe_srl.tools import schemas
 from swe_srl.types import Trajectory

@@ -100,7 +100,7 @@ def one_step(trajectories: Sequence[Trajectory], trajectory: Trajectory, k: int,
 
 def find(trajectories: Sequence[Trajectory], id: str) -> Trajectory:
     """The trajectory of this id, or the only one whose id begins so. Raises DataError with the nearest."""
-    from swe_srl.config import nearest
+    from swe_srl.loading import nearest
 
     ids = [trajectory.id for trajectory in trajectories]
     begin = [position for position, known in enumerate(ids) if known.startswith(id)]

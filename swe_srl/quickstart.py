@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from swe_srl.cli import WIDTH, quieten, stage_lines
-from swe_srl.config import EvaluateConfig, EvaluateSteps, TrainConfig, load
+from swe_srl.config import EvaluateConfig, EvaluateSteps
 from swe_srl.errors import SweSrlError
 from swe_srl.evaluate.before_after import resolved_before_and_after
 from swe_srl.evaluate.grids import Grid
@@ -26,8 +26,10 @@ from swe_srl.evaluate.offline import evaluate_steps
 from swe_srl.evaluate.plots import learning_curve
 from swe_srl.evaluate.report import MODE_NAMES, MODES, difference_table, drift, kind_table, table
 from swe_srl.ingest import ingest
+from swe_srl.loading import load
 from swe_srl.runs import read_events
 from swe_srl.train.chain import train
+from swe_srl.train_config import TrainConfig
 
 CONFIG, CONTROL = "configs/quickstart.toml", "configs/quickstart_more_sft.toml"
 COMMAND = ".venv/bin/swe-srl"  # where `make install` puts it

@@ -10,9 +10,10 @@ from typing import Any
 import orjson
 import torch
 
-from swe_srl.config import TrainConfig, check
 from swe_srl.engines import Request, Sampling
 from swe_srl.formats.canonical import to_json
+from swe_srl.loading import check
+from swe_srl.train_config import TrainConfig
 from swe_srl.types import Action, Group, Provenance, Sample, Score, TaskLink, Tokens, Trajectory, Turn
 
 ROOT = Path(__file__).parent.parent

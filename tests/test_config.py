@@ -7,19 +7,11 @@ from pathlib import Path
 import pytest
 
 from swe_srl.agent_config import AgentConfig
-from swe_srl.config import (
-    EvaluateConfig,
-    ModelConfig,
-    RecordConfig,
-    RolloutConfig,
-    SrlStage,
-    Strict,
-    TrainConfig,
-    check,
-    load,
-)
+from swe_srl.config import EvaluateConfig, ModelConfig, RecordConfig, RolloutConfig, Strict
 from swe_srl.errors import ConfigError
+from swe_srl.loading import check, load
 from swe_srl.runs import Run
+from swe_srl.train_config import SrlStage, TrainConfig
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 CHAIN = """

@@ -11,11 +11,12 @@ import torch
 from made import make_group, make_qwen2
 from torch import Tensor
 
-from swe_srl.config import Lora, SftStage, SrlStage
+from swe_srl.config import Lora
 from swe_srl.train.loop import token_losses
 from swe_srl.train.model import core, log_probs, named_weights, share_prefixes, with_lora
 from swe_srl.train.objective import Batch, reinforced, sampler_weight, supervised
 from swe_srl.train.pieces import pack
+from swe_srl.train_config import SftStage, SrlStage
 from swe_srl.types import Group
 
 EPSILON = 0.2

@@ -23,7 +23,6 @@ from made import make_trajectory, tiny_config, write_logs
 from test_cli import refused, swe_srl
 
 from swe_srl.actions import render_completion
-from swe_srl.config import TrainConfig
 from swe_srl.errors import ConfigError, DataError, SandboxError
 from swe_srl.ingest import open_data
 from swe_srl.live import Branch, Unopenable, at_step, branches, run_distinct
@@ -34,6 +33,7 @@ from swe_srl.sandboxes.choice import chosen
 from swe_srl.sandboxes.reaper import sweep
 from swe_srl.train.chain import train
 from swe_srl.train.execute import Executor
+from swe_srl.train_config import TrainConfig
 from swe_srl.types import Action, Group, Sample, Score, Step, Tokens, Trajectory
 
 ROOT = Path(__file__).parents[1]

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from made import ScriptedEngine, bash, make_tokenizer, make_trajectory
 
-from swe_srl.config import SftStage, SrlStage
 from swe_srl.engines import Request
 from swe_srl.policies.engine import EnginePolicy
 from swe_srl.prompts import PromptSettings
@@ -15,6 +14,7 @@ from swe_srl.render import Renderer
 from swe_srl.rewards import Scorer
 from swe_srl.steps import StepSet
 from swe_srl.train.sources import WAVE, Cursor, Order, SftSource, SrlSource
+from swe_srl.train_config import SftStage, SrlStage
 from swe_srl.types import Group
 
 TRAJECTORIES = [make_trajectory(number, steps=4) for number in range(3)]

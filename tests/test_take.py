@@ -11,7 +11,6 @@ import pytest
 import torch
 from made import ScriptedEngine, bash, make_group, make_tokenizer, make_trajectory
 
-from swe_srl.config import SftStage, SrlStage
 from swe_srl.engines import Request
 from swe_srl.errors import TrainingError
 from swe_srl.policies.engine import EnginePolicy
@@ -25,6 +24,7 @@ from swe_srl.train.objective import reinforced, reward_std, supervised
 from swe_srl.train.pieces import pack
 from swe_srl.train.sources import Cursor, SftSource, SrlSource
 from swe_srl.train.take import Draw, take
+from swe_srl.train_config import SftStage, SrlStage
 from swe_srl.types import Group, Sample, Score, Tokens
 
 Values = Sequence[float | None]

@@ -14,11 +14,11 @@ from kill_resume import POINTS, content, differences, digest, kill_at
 from made import make_trajectory, tiny_config, write_logs
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from swe_srl.config import SrlStage, TrainConfig
 from swe_srl.errors import ConfigError, DataError
 from swe_srl.runs import Run, read_rows
 from swe_srl.train.chain import train
 from swe_srl.train.schedule import learning_rate
+from swe_srl.train_config import SrlStage, TrainConfig
 
 
 @pytest.fixture(scope="module")

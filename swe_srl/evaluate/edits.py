@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from swe_srl.actions import without_thought
-from swe_srl.config import nearest
 from swe_srl.errors import FormatError, SandboxError
+from swe_srl.loading import nearest
 from swe_srl.sandboxes import TREE, Sandbox
 
 NO_EDIT = "no edit"  # the answer holds none, or none that could be applied

@@ -81,7 +81,7 @@ def _chosen(
     """Those of `ids`, then of `repositories`, then the first `limit`; no task is there twice, or it would be counted
     once and requested twice.
     """
-    from swe_srl.config import nearest
+    from swe_srl.loading import nearest
 
     if twice := [name for name, count in Counter(config.ids).items() if count > 1]:
         raise ConfigError(f"tasks.ids names {twice[0]!r} twice")

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from swe_srl.config import nearest
 from swe_srl.errors import DataError
+from swe_srl.loading import nearest
 from swe_srl.types import Task
 
 Row = dict[str, Any]

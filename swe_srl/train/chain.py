@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from swe_srl.config import LiveSandbox, SftStage, SrlStage, TrainConfig
+from swe_srl.config import LiveSandbox
 from swe_srl.data import Dataset, load_dataset, require
 from swe_srl.disk import folder_aside
 from swe_srl.engines.hf import HFEngine
@@ -43,6 +43,7 @@ from swe_srl.train.model import (
 from swe_srl.train.probe import probe
 from swe_srl.train.sources import SftSource, Source, SrlSource
 from swe_srl.train.validate import Validator
+from swe_srl.train_config import SftStage, SrlStage, TrainConfig
 from swe_srl.types import Trajectory
 
 

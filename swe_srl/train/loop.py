@@ -31,7 +31,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from swe_srl.config import SftStage, SrlStage
 from swe_srl.errors import TrainingError
 from swe_srl.lineage import Lineage
 from swe_srl.policies.engine import EnginePolicy
@@ -48,6 +47,7 @@ from swe_srl.train.schedule import learning_rate
 from swe_srl.train.sources import Source
 from swe_srl.train.take import Draw, take
 from swe_srl.train.validate import Validator
+from swe_srl.train_config import SftStage, SrlStage
 
 
 @dataclass(slots=True)

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from swe_srl.actions import parse_completion
-from swe_srl.config import SftStage, SrlStage
 from swe_srl.runs import write_rows
 from swe_srl.train.objective import Batch, k3, reward_std, rewards
 from swe_srl.train.pieces import Piece
 from swe_srl.train.take import Draw
+from swe_srl.train_config import SftStage, SrlStage
 from swe_srl.types import Action, Group, Sample
 
 if TYPE_CHECKING:

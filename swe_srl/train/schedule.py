@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from swe_srl.config import Stage
+from swe_srl.train_config import Stage
 
 
 def learning_rate(settings: Stage, step: int, total: int) -> float:

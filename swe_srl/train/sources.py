@@ -16,13 +16,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from swe_srl.config import SftStage, SrlStage
 from swe_srl.errors import TrainingError
 from swe_srl.policies import seed_of
 from swe_srl.policies.engine import EnginePolicy
 from swe_srl.render import Renderer
 from swe_srl.rewards import Attempt, Scorer
 from swe_srl.train.objective import reward_std
+from swe_srl.train_config import SftStage, SrlStage
 from swe_srl.types import Completion, Group, Sample, Score, Step, Tokens
 
 WAVE = 64  # prompts generated before their scoring starts beside the next ones

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from swe_srl.config import SftStage, SrlStage
 from swe_srl.errors import TrainingError
 from swe_srl.train.checkpoint import Progress
 from swe_srl.train.sources import Cursor, Source
+from swe_srl.train_config import SftStage, SrlStage
 from swe_srl.types import Group
 
 

@@ -1,0 +1,138 @@
+"""The TOML of `swe-srl train`: a chain of stages.
+
+`[train]` holds defaults for every stage that has the key; what a stage sets itself wins. Defaults are the paper's where
+it states one (§5.1, Tables 5 and 7).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from swe_srl.config import (
+    Count,
+    DataConfig,
+    EngineConfig,
+    LiveSandbox,
+    ModelConfig,
+    Natural,
+    PromptConfig,
+    RewardConfig,
+    Share,
+    Strict,
+    UserPath,
+    ValidationConfig,
+)
+from swe_srl.loading import nearest, stages_in
+
+
+class Stage(Strict):
+    """What every kind of stage has. A length is `steps`, or `epochs` over the training steps, or
+    both: then it ends at the first of the two."""
+
+    name: str = Field(pattern=r"^[\w-]+$", description="part of a folder's name and of stage.NAME.key")
+    steps: Natural | None = None
+    epochs: float | None = Field(None, gt=0)
+    batch: Count
+    lr: float = Field(ge=0)
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup: float = Field(0.0, ge=0, le=1, description="share of the steps")
+    final_lr: float = Field(0.0, ge=0, le=1, description="share of lr that the schedule ends at")
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    token_budget: Count = Field(16_384, description="tokens of one forward pass, padding included")
+    prefix_sharing: bool = True
+    validate_every: Count = 50
+    metric: Literal["loss", "similarity"] = "similarity"
+    patience: Count | None = Field(None, description="validations without a better one that end the stage")
+    save_every: Count = 50
+    keep_last: Count = 2
+
+    @model_validator(mode="after")
+    def _has_a_length(self) -> Stage:
+        if self.steps is None and self.epochs is None:
+            raise ValueError(f"stage {self.name!r} needs a length: steps or epochs")
+        return self
+
+
+class SftStage(Stage):
+    kind: Literal["sft"] = "sft"
+    batch: Count = 64
+    lr: float = Field(default=5e-6, ge=0)
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    warmup: Share = 0.3
+    prompt_weight: float = Field(0.0, ge=0, description="of a token of issue or observation; for networks from scratch")
+    metric: Literal["loss", "similarity"] = "loss"
+
+
+class SrlStage(Stage):
+    kind: Literal["srl"] = "srl"
+    batch: Count = Field(512, description="live groups an update")
+    lr: float = Field(default=5e-7, ge=0)
+    group_size: int = Field(8, ge=2, description="answers a prompt; one alone has no advantage")
+    temperature: float = Field(1.0, gt=0)
+    min_group_std: float = Field(1e-6, ge=0)
+    max_draws: Count = Field(10, description="draws a batch, as a multiple of batch")
+    updates_per_batch: Count = 1
+    clip_epsilon: float = 0.2
+    kl: float = 0.0
+    sampler_weight_cap: float | None = Field(None, description="truncated importance weight; None is off")
+    max_unscored: float = Field(0.5, description="share of answers without a reward that stops the run")
+    execute: bool = Field(False, description="run each answer's command at its step, and keep what it did")
+
+
+AnyStage = Annotated[SftStage | SrlStage, Field(discriminator="kind")]
+STAGES: dict[str, type[Stage]] = {"sft": SftStage, "srl": SrlStage}
+
+
+class TrainConfig(Strict):
+    """`swe-srl train`. `run` is the run directory; the seed and each stage's name feed every draw."""
+
+    run: UserPath
+    seed: int = 0
+    model: ModelConfig = ModelConfig()
+    data: DataConfig
+    prompt: PromptConfig = PromptConfig()
+    engine: EngineConfig = EngineConfig()
+    reward: RewardConfig = RewardConfig()
+    validation: ValidationConfig = ValidationConfig()
+    sandbox: LiveSandbox | None = None
+    tensorboard: bool = False
+    stage: list[AnyStage] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spread_train_defaults(cls, data: Any) -> Any:
+        """`[train]` becomes each stage's defaults; a key that no stage has is an error, here as everywhere."""
+        if not isinstance(data, dict):
+            return data
+        defaults, stages = data.get("train", {}), stages_in(data)
+        if not isinstance(defaults, dict):
+            raise ValueError("train is a table of defaults for the stages: [train]")
+        kinds = [STAGES[stage["kind"]] for stage in stages if stage.get("kind") in STAGES]
+        for key in defaults:
+            if not any(key in kind.model_fields for kind in kinds):
+                fields = {name for kind in kinds for name in kind.model_fields}
+                raise ValueError(f"train.{key}: no stage has such a key{nearest(key, fields)}")
+        spread = [
+            {k: v for k, v in defaults.items() if k in STAGES[stage["kind"]].model_fields} | stage
+            if stage.get("kind") in STAGES
+            else stage
+            for stage in stages
+        ]
+        return {key: value for key, value in data.items() if key != "train"} | {"stage": spread}
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> TrainConfig:
+        names = [stage.name for stage in self.stage]
+        if len(set(names)) < len(names):
+            raise ValueError(f"stages need different names, seen {', '.join(names)}")
+        return self
+
+    @model_validator(mode="after")
+    def _sandbox_is_used(self) -> TrainConfig:
+        if self.sandbox is not None and not any(isinstance(one, SrlStage) and one.execute for one in self.stage):
+            raise ValueError("sandbox is where answers are executed, and no srl stage has execute = true: leave it out")
+        return self
