@@ -33,7 +33,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from prefix_tree import GROUP, HEADS, INNER, KV_HEADS, LAYERS, VOCABULARY, WIDTH, strands
+from prefix_tree_batches import GROUP, HEADS, INNER, KV_HEADS, LAYERS, VOCABULARY, WIDTH, made
 
 
 def write_batch(folder: Path, steps: int, window: str, prompt: int) -> None:
@@ -41,9 +41,8 @@ def write_batch(folder: Path, steps: int, window: str, prompt: int) -> None:
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    found = strands(steps, None if window == "full" else int(window), prompt)
-    groups = [found[n : n + GROUP] for n in range(0, len(found), GROUP)]
-    rows = [{"prompt": group[0].prompt_ids, "answers": [one.ids for one in group]} for group in groups]
+    batch = made(steps, None if window == "full" else int(window), prompt)
+    rows = [{"prompt": prompt_ids, "answers": answers} for prompt_ids, answers in batch.groups]
     (folder / "groups.json").write_text(json.dumps(rows))
     torch.manual_seed(0)
     settings = {"hidden_size": WIDTH, "intermediate_size": INNER, "num_hidden_layers": LAYERS}
