@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -19,11 +21,29 @@ def sample(logits_V: Tensor, uniform: Tensor, temperature: float) -> tuple[Tenso
 
     Any number of axes before the vocabulary's: those of `uniform`.
     """
-    logp_V = (logits_V.float() / (temperature or 1.0)).log_softmax(-1)
-    if temperature == 0:
-        chosen = logp_V.argmax(-1)
-    else:
-        cdf_V = logp_V.double().exp().cumsum(-1)
-        draw_1 = uniform.unsqueeze(-1) * cdf_V[..., -1:]
-        chosen = torch.searchsorted(cdf_V, draw_1, right=True).squeeze(-1).clamp(max=cdf_V.shape[-1] - 1)
+    scaled_V = logits_V.float() if temperature in (0, 1) else logits_V.float() / temperature
+    logp_V = scaled_V.log_softmax(-1)
+    chosen = logp_V.argmax(-1) if temperature == 0 else _drawn(logp_V.exp(), uniform)
     return chosen, logp_V.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
+
+
+def _drawn(share_V: Tensor, uniform: Tensor) -> Tensor:
+    """Where the running sum of shares first passes `uniform` of the whole.
+
+    First which block, then where in it: no sum in float64 runs over a whole vocabulary.
+    """
+    V = share_V.shape[-1]
+    size = math.isqrt(V - 1) + 1
+    blocks_BS = F.pad(share_V, (0, -V % size)).unflatten(-1, (-1, size))
+    running_B = blocks_BS.sum(-1).double().cumsum(-1)
+    draw_1 = uniform.unsqueeze(-1) * running_B[..., -1:]
+    block_1 = _first_above(running_B, draw_1)
+    before_1 = F.pad(running_B, (1, 0)).gather(-1, block_1)
+    inside_S = blocks_BS.take_along_dim(block_1.unsqueeze(-1), -2).squeeze(-2).double()
+    place_1 = _first_above(before_1 + inside_S.cumsum(-1), draw_1)
+    return (block_1 * size + place_1).squeeze(-1).clamp(max=V - 1)
+
+
+def _first_above(running: Tensor, draw_1: Tensor) -> Tensor:
+    """The first place whose sum is above the draw; the last where rounding leaves none."""
+    return torch.searchsorted(running, draw_1, right=True).clamp(max=running.shape[-1] - 1)
