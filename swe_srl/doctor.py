@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from swe_srl.config import LiveSandbox, RecordConfig, RolloutConfig
 from swe_srl.errors import ConfigError
 from swe_srl.loading import load
-from swe_srl.train_config import SrlStage, TrainConfig
+from swe_srl.train_config import RlStage, SrlStage, TrainConfig
 
 if TYPE_CHECKING:
     from swe_srl.steps import StepSet
@@ -120,7 +120,7 @@ def _prefix_reuse(config: TrainConfig, train: StepSet) -> dict[str, float]:
         order, strands = Order(len(train), seed_of(config.seed, stage.name)), list[Strand]()
         for draw in range(min(stage.batch, PROMPTS)):
             tokens = expert_sample(renderer, train[order[draw]]).tokens
-            answers = stage.group_size if isinstance(stage, SrlStage) else 1
+            answers = stage.group_size if isinstance(stage, RlStage) else 1
             strands += [Strand(tokens.prompt_ids, (-n,) * len(tokens.ids), 0) for n in range(1, answers + 1)]
         alone = sum(len(strand.inputs) for strand in strands)
         found[stage.name] = round(1 - len(grow(strands).ids) / alone, 3)

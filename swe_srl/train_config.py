@@ -67,8 +67,9 @@ class SftStage(Stage):
     metric: Literal["loss", "similarity"] = "loss"
 
 
-class SrlStage(Stage):
-    kind: Literal["srl"] = "srl"
+class RlStage(Stage):
+    """Of groups of answers, rewarded each: what SRL and RLVR share."""
+
     batch: Count = Field(512, description="live groups an update")
     lr: float = Field(default=5e-7, ge=0)
     group_size: int = Field(8, ge=2, description="answers a prompt; one alone has no advantage")
@@ -80,6 +81,10 @@ class SrlStage(Stage):
     kl: float = 0.0
     sampler_weight_cap: float | None = Field(None, description="truncated importance weight; None is off")
     max_unscored: float = Field(0.5, description="share of answers without a reward that stops the run")
+
+
+class SrlStage(RlStage):
+    kind: Literal["srl"] = "srl"
     execute: bool = Field(False, description="run each answer's command at its step, and keep what it did")
 
 

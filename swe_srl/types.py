@@ -166,13 +166,15 @@ class Score:
 class Sample:
     """What the trainer may learn from: a completion with its tokens, and its score.
 
-    `weights` are relative ones of `tokens.ids`, for SFT; empty where all are 1.
+    `weights` are relative ones of `tokens.ids`, for SFT; empty where all are 1. The turns of one episode share its
+    number in the group, and its score.
     """
 
     tokens: Tokens
     score: Score
     text: str = ""
     weights: tuple[float, ...] = ()
+    episode: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,15 @@ class Group:
     key: str
     draw: int
     samples: tuple[Sample, ...]
+
+    @property
+    def responses(self) -> list[list[Sample]]:
+        """What is rewarded as a whole: a sample, or all turns of an episode; in order of their first samples."""
+        found: dict[tuple[str, int], list[Sample]] = {}
+        for place, sample in enumerate(self.samples):
+            key = ("alone", place) if sample.episode is None else ("episode", sample.episode)
+            found.setdefault(key, []).append(sample)
+        return list(found.values())
 
 
 # ----------------------------------------------------------------------------------- tasks and verdicts

@@ -14,10 +14,10 @@ from torch import Tensor
 from swe_srl.config import Lora
 from swe_srl.train.loop import token_losses
 from swe_srl.train.model import core, log_probs, named_weights, share_prefixes, with_lora
-from swe_srl.train.objective import Batch, reinforced, sampler_weight, supervised
+from swe_srl.train.objective import Batch, reinforced, rewards, sampler_weight, supervised
 from swe_srl.train.pieces import pack
 from swe_srl.train_config import SftStage, SrlStage
-from swe_srl.types import Group
+from swe_srl.types import Group, Sample, Score, Tokens
 
 EPSILON = 0.2
 BOUND = 1e-5  # relative norm of the difference, for each tensor
@@ -280,3 +280,20 @@ def test_small_steps_move_float32_masters() -> None:
     print(f"moved at lr 5e-7: float32 masters {masters:.2%}, bfloat16 weights {pure:.2%}")
     assert masters > 0.99
     assert pure < 0.05
+
+
+def test_an_episode_is_one_response() -> None:
+    """Three turns of one episode: its advantage, and 1 / (episodes · its tokens) for each of its tokens."""
+    turn = [Tokens((1, 2), tuple(range(3, 3 + n)), (0.0,) * n) for n in (2, 3, 1, 4)]
+    scores = [Score(1.0), Score(1.0), Score(0.0), Score(0.0), Score(None)]
+    episodes = [0, 0, 1, 1, 2]
+    group = Group(
+        "task",
+        0,
+        tuple(Sample(t, s, episode=e) for t, s, e in zip([*turn, turn[0]], scores, episodes, strict=True)),
+    )
+    batch = reinforced([group])
+    assert rewards(group) == [1.0, 0.0]  # the third episode was lost: it is no zero
+    assert batch.weight_N.tolist() == pytest.approx([1 / (2 * 5)] * 10)
+    assert batch.advantage_N.tolist() == [1.0] * 5 + [-1.0] * 5
+    assert [strand.ids for strand in batch.strands[0]] == [one.ids for one in turn]

@@ -43,7 +43,7 @@ from swe_srl.train.model import (
 from swe_srl.train.probe import probe
 from swe_srl.train.sources import SftSource, Source, SrlSource
 from swe_srl.train.validate import Validator
-from swe_srl.train_config import SftStage, SrlStage, TrainConfig
+from swe_srl.train_config import RlStage, SftStage, SrlStage, TrainConfig
 from swe_srl.types import Trajectory
 
 
@@ -145,7 +145,7 @@ class Chain:
         policy = EnginePolicy(renderer, engine, config.engine.max_tokens)
         if settings.prefix_sharing:
             share_prefixes(model)
-        wants_kl = isinstance(settings, SrlStage) and settings.kl > 0
+        wants_kl = isinstance(settings, RlStage) and settings.kl > 0
         initial = copy.deepcopy(model).requires_grad_(False) if wants_kl and not config.model.lora else None
         if config.model.lora is not None:
             model = with_lora(model, config.model.lora, seed_of(config.seed, settings.name, "lora"))
@@ -215,13 +215,13 @@ def _reference(model: Any, initial: Any | None) -> Iterator[Any]:
         yield model
 
 
-def _total(settings: SftStage | SrlStage, n: int) -> int:
+def _total(settings: SftStage | RlStage, n: int) -> int:
     """Updates over n training steps: the stage's steps, its epochs' worth, or the fewer of the two."""
     of_epochs = [math.ceil(settings.epochs * n / settings.batch)] if settings.epochs else []
     return min([*of_epochs, *([settings.steps] if settings.steps is not None else [])])
 
 
-def _optimizer(model: Any, settings: SftStage | SrlStage) -> torch.optim.Optimizer:
+def _optimizer(model: Any, settings: SftStage | RlStage) -> torch.optim.Optimizer:
     """AdamW; weight decay on matrices only."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [

@@ -47,7 +47,7 @@ from swe_srl.train.schedule import learning_rate
 from swe_srl.train.sources import Source
 from swe_srl.train.take import Draw, take
 from swe_srl.train.validate import Validator
-from swe_srl.train_config import SftStage, SrlStage
+from swe_srl.train_config import RlStage, SftStage
 
 
 @dataclass(slots=True)
@@ -57,7 +57,7 @@ class StageRun:
     `execute` begins to run a draw's commands, and returns what waits for them (`srl.execute`).
     """
 
-    settings: SftStage | SrlStage
+    settings: SftStage | RlStage
     total: int
     draws: float  # the stage ends when its epochs are drawn, too
     folder: Path
@@ -93,7 +93,7 @@ def train_stage(stage: StageRun, tick: Tick) -> Progress:
             progress.cursor = draw.cursor
             if progress.cursor.draw >= stage.draws:
                 progress.ended = "all epochs drawn"
-            if isinstance(settings, SrlStage):
+            if isinstance(settings, RlStage):
                 stage.policy.engine.load_weights(named_weights(stage.model))
                 write_rollouts(stage.folder, progress.step, draw, executed())
             row = stage.run.event(kind="step", stage=settings.name, step=progress.step, **meter.row())
@@ -105,10 +105,10 @@ def train_stage(stage: StageRun, tick: Tick) -> Progress:
 def learn(stage: StageRun, draw: Draw, meter: Meter) -> None:
     """One batch, `updates_per_batch` optimizer steps."""
     settings = stage.settings
-    temperature = settings.temperature if isinstance(settings, SrlStage) else 1.0
+    temperature = settings.temperature if isinstance(settings, RlStage) else 1.0
     batch = supervised(draw.live) if isinstance(settings, SftStage) else reinforced(draw.live)
     pieces = pack(batch.strands, settings.token_budget, share=settings.prefix_sharing)
-    updates = settings.updates_per_batch if isinstance(settings, SrlStage) else 1
+    updates = settings.updates_per_batch if isinstance(settings, RlStage) else 1
     old_N = flat_log_probs(stage, stage.model, batch, pieces) if updates > 1 else None
     reference_N = None
     if stage.reference is not None:
@@ -129,7 +129,7 @@ def learn(stage: StageRun, draw: Draw, meter: Meter) -> None:
 
 
 def token_losses(
-    settings: SftStage | SrlStage,
+    settings: SftStage | RlStage,
     batch: Batch,
     piece: Piece,
     logp_N: Tensor,
@@ -153,7 +153,7 @@ def token_losses(
 @torch.no_grad()
 def flat_log_probs(stage: StageRun, model: Any, batch: Batch, pieces: list[Piece]) -> Tensor:
     """Log-probabilities of the whole batch, in its order, without gradients."""
-    temperature = stage.settings.temperature if isinstance(stage.settings, SrlStage) else 1.0
+    temperature = stage.settings.temperature if isinstance(stage.settings, RlStage) else 1.0
     flat_N = torch.empty(len(batch.ids_N))
     for piece in pieces:
         logp_N, _ = log_probs(model, piece, batch.ids_N[piece.slot_N], temperature, stage.dtype)

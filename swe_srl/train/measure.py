@@ -18,7 +18,7 @@ from swe_srl.runs import write_rows
 from swe_srl.train.objective import Batch, k3, reward_std, rewards
 from swe_srl.train.pieces import Piece
 from swe_srl.train.take import Draw
-from swe_srl.train_config import SftStage, SrlStage
+from swe_srl.train_config import RlStage, SftStage
 from swe_srl.types import Action, Group, Sample
 
 if TYPE_CHECKING:
@@ -74,10 +74,10 @@ class Meter:
         self._updates += 1
         self._row |= {"learning_rate": lr, "grad_norm": grad_norm}
 
-    def groups(self, draw: Draw, settings: SftStage | SrlStage) -> None:
+    def groups(self, draw: Draw, settings: SftStage | RlStage) -> None:
         flat = {name: torch.cat(parts) for name, parts in self._tokens.items()}
         self._row |= {"loss": self._loss / self._updates, "entropy": float(flat["entropy"].mean())}
-        if not isinstance(settings, SrlStage):
+        if not isinstance(settings, RlStage):
             return
         if "kl" in flat:
             self._row["kl"] = float(flat["kl"].mean())
@@ -103,7 +103,7 @@ class Meter:
         }
 
 
-def group_row(draw: Draw, settings: SrlStage) -> dict[str, Any]:
+def group_row(draw: Draw, settings: RlStage) -> dict[str, Any]:
     """Of all groups that were drawn, live or not."""
     samples = [sample for group in draw.seen for sample in group.samples]
     scored = [sample.score for sample in samples if sample.score.value is not None]
@@ -129,7 +129,7 @@ def group_row(draw: Draw, settings: SrlStage) -> dict[str, Any]:
     }
 
 
-def _only_format(group: Group, settings: SrlStage) -> bool:
+def _only_format(group: Group, settings: RlStage) -> bool:
     """Whether the group's well-formed answers alone would not have kept it."""
     well_formed = tuple(sample for sample in group.samples if sample.score.format_error is None)
     return reward_std(Group(group.key, group.draw, well_formed)) <= settings.min_group_std

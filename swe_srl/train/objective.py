@@ -35,8 +35,8 @@ class Batch:
 
 
 def rewards(group: Group) -> list[float]:
-    """The rewards of the samples that have one: what could not be scored teaches nothing."""
-    return [sample.score.value for sample in group.samples if sample.score.value is not None]
+    """The rewards of the responses that have one: what could not be scored teaches nothing."""
+    return [turns[0].score.value for turns in group.responses if turns[0].score.value is not None]
 
 
 def reward_std(group: Group) -> float:
@@ -61,18 +61,21 @@ def supervised(groups: Sequence[Group]) -> Batch:
 
 
 def reinforced(groups: Sequence[Group]) -> Batch:
-    """GRPO: A = (r − mean)/std over the group; a token weighs 1 / (responses · tokens of its response)."""
+    """GRPO: A = (r − mean)/std over the group; a token weighs 1 / (responses · tokens of its response).
+
+    An episode is one response: its turns are learnt each in its own prompt, with the episode's advantage.
+    """
     responses = sum(len(rewards(group)) for group in groups)
     rows = []
     for group in groups:
         mean, std = float(np.mean(np.array(rewards(group), dtype=np.float64))), reward_std(group)
-        rows.append(
-            [
-                (sample.tokens, [1 / (responses * n)] * n, (sample.score.value - mean) / std)
-                for sample in group.samples
-                if sample.score.value is not None and (n := len(sample.tokens.ids))
-            ]
-        )
+        row = []
+        for turns in group.responses:
+            value, n = turns[0].score.value, sum(len(turn.tokens.ids) for turn in turns)
+            if value is not None:
+                weight, advantage = 1 / (responses * max(n, 1)), (value - mean) / std
+                row += [(turn.tokens, [weight] * len(turn.tokens.ids), advantage) for turn in turns if turn.tokens.ids]
+        rows.append(row)
     return _batch(rows)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from swe_srl.errors import TrainingError
 from swe_srl.train.checkpoint import Progress
 from swe_srl.train.sources import Cursor, Source
-from swe_srl.train_config import SftStage, SrlStage
+from swe_srl.train_config import RlStage, SftStage
 from swe_srl.types import Group
 
 
@@ -24,7 +24,7 @@ class Draw:
     converged: str | None = None
 
 
-def take(source: Source, settings: SftStage | SrlStage, progress: Progress) -> Draw:
+def take(source: Source, settings: SftStage | RlStage, progress: Progress) -> Draw:
     """The first `batch` live groups, or fewer where the bound on draws is met first.
 
     Raises TrainingError where too many answers have no reward: that is infrastructure, not learning.
@@ -37,7 +37,7 @@ def take(source: Source, settings: SftStage | SrlStage, progress: Progress) -> D
             live.append(group)
             if len(live) == settings.batch:
                 break
-    if isinstance(settings, SrlStage):
+    if isinstance(settings, RlStage):
         _refuse_unscored(seen, settings.max_unscored)
     cursor = Cursor(progress.cursor.draw + len(seen), len(live) / len(seen))
     converged = None
