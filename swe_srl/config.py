@@ -147,7 +147,33 @@ class RewardConfig(Strict):
     workers: Natural = 0
 
 
-class ValidationConfig(Strict):
+OWN_THRESHOLD = 0.9  # why so: docs/own-history.md
+History = Literal["expert", "own", "both"]
+
+
+class OwnHistory(Strict):
+    """Which history a held-out step is asked in: the log's, the policy's own in a sandbox, or each in turn.
+
+    With the policy's own the steps are those of whole trajectories, and `own_threshold` is how near to the expert's a
+    command has to be to be gone on from.
+    """
+
+    history: History = "expert"
+    own_threshold: Share = OWN_THRESHOLD
+
+    @property
+    def walks(self) -> bool:
+        """Whether trajectories are walked in sandboxes."""
+        return self.history != "expert"
+
+    @model_validator(mode="after")
+    def _threshold_is_used(self) -> OwnHistory:
+        if not self.walks and self.own_threshold != OWN_THRESHOLD:
+            raise ValueError('own_threshold is of history = "own" or "both": leave it out')
+        return self
+
+
+class ValidationConfig(OwnHistory):
     """Held-out steps that choose the best checkpoint; None takes all of them."""
 
     steps: Count | None = 650
@@ -180,7 +206,7 @@ class LiveSandbox(Strict):
     tasks: UserPath | None = None
 
 
-class EvaluateSteps(Strict):
+class EvaluateSteps(OwnHistory):
     """Offline evaluation on held-out steps. `samples` answers a step at T = 1, beside one greedy answer.
 
     `baseline` is another checkpoint on the same steps, such as the warm start: differences are to it, paired.
@@ -206,7 +232,14 @@ class EvaluateConfig(Strict):
     prompt: PromptConfig | None = None
     engine: EngineConfig = EngineConfig()
     reward: RewardConfig = RewardConfig()
+    sandbox: LiveSandbox | None = None
     evaluate: EvaluateSteps = EvaluateSteps()
+
+    @model_validator(mode="after")
+    def _sandbox_is_used(self) -> EvaluateConfig:
+        if self.sandbox is not None and not self.evaluate.walks:
+            raise ValueError('sandbox is where evaluate.history = "own" or "both" runs commands: leave it out')
+        return self
 
 
 class RolloutSteps(Strict):

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from swe_srl.config import (
+    OWN_THRESHOLD,
     Count,
     DataConfig,
     EngineConfig,
@@ -45,7 +46,7 @@ class Stage(Strict):
     token_budget: Count = Field(16_384, description="tokens of one forward pass, padding included")
     prefix_sharing: bool = True
     validate_every: Count = 50
-    metric: Literal["loss", "similarity"] = "similarity"
+    metric: Literal["loss", "similarity", "own_similarity"] = "similarity"
     patience: Count | None = Field(None, description="validations without a better one that end the stage")
     save_every: Count = 50
     keep_last: Count = 2
@@ -86,6 +87,20 @@ class RlStage(Stage):
 class SrlStage(RlStage):
     kind: Literal["srl"] = "srl"
     execute: bool = Field(False, description="run each answer's command at its step, and keep what it did")
+    history: Literal["expert", "own"] = Field("expert", description="what a step is asked after: the log, or its own")
+    own_threshold: Share = Field(OWN_THRESHOLD, description="similarity from which an own command is gone on from")
+
+    @model_validator(mode="after")
+    def _one_place_to_run(self) -> SrlStage:
+        if self.history == "own" and self.execute:
+            raise ValueError('execute runs answers where the expert was, history = "own" asks elsewhere: choose one')
+        if self.history != "own" and self.own_threshold != OWN_THRESHOLD:
+            raise ValueError('own_threshold is of history = "own": leave it out')
+        return self
+
+    @property
+    def runs_commands(self) -> bool:
+        return self.execute or self.history == "own"
 
 
 AnyStage = Annotated[SftStage | SrlStage, Field(discriminator="kind")]
@@ -138,6 +153,20 @@ class TrainConfig(Strict):
 
     @model_validator(mode="after")
     def _sandbox_is_used(self) -> TrainConfig:
-        if self.sandbox is not None and not any(isinstance(one, SrlStage) and one.execute for one in self.stage):
-            raise ValueError("sandbox is where answers are executed, and no srl stage has execute = true: leave it out")
+        used = self.validation.walks or any(isinstance(one, SrlStage) and one.runs_commands for one in self.stage)
+        if self.sandbox is not None and not used:
+            raise ValueError(
+                'sandbox is where commands run, and no srl stage has execute = true or history = "own", nor has '
+                "validation: leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _metrics_are_measured(self) -> TrainConfig:
+        missing = {"own": "similarity", "expert": "own_similarity"}.get(self.validation.history)
+        if one := next((stage for stage in self.stage if stage.metric == missing), None):
+            raise ValueError(
+                f"stage {one.name!r} chooses its best by {missing}, which validation.history = "
+                f'"{self.validation.history}" does not measure: "both" measures each'
+            )
         return self
