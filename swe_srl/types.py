@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 Shell = Literal["fresh", "persistent"]
 StageKind = Literal["sft", "srl", "rlvr"]
+Went = Literal["own", "ahead", "done", "put back", "lost"]
 
 
 # ------------------------------------------------------------------------------- what an agent did
@@ -179,11 +180,15 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The samples of one prompt, from draw number `draw`. `key` names the prompt: a step, a task."""
+    """The samples of one prompt, from draw number `draw`. `key` names the prompt: a step, a task.
+
+    `went` says how a trajectory that the policy walks itself went on from here (`train/own.py`), else None.
+    """
 
     key: str
     draw: int
     samples: tuple[Sample, ...]
+    went: Went | None = None
 
     @property
     def responses(self) -> list[list[Sample]]:
