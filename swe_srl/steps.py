@@ -12,6 +12,7 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import overload
 
 from swe_srl.actions import is_target
@@ -88,6 +89,14 @@ class StepSet(Sequence[Step]):
             return self
         chosen = sorted(random.Random(seed).sample(range(len(self)), n))
         return StepSet(self.trajectories, [self.references[i] for i in chosen])
+
+    def choose_whole(self, n: int | None, seed: int) -> StepSet:
+        """`choose`, but all steps of a trajectory or none: as many trajectories as fit, and one at least."""
+        sizes = Counter(position for position, _ in self.references)
+        order = random.Random(seed).sample(list(sizes), len(sizes))
+        totals = accumulate(sizes[position] for position in order)
+        chosen = {one for one, total in zip(order, totals, strict=True) if n is None or total <= n} or {*order[:1]}
+        return StepSet(self.trajectories, [reference for reference in self.references if reference[0] in chosen])
 
 
 def kind(action: Action) -> str:

@@ -25,7 +25,7 @@ from swe_srl.steps import kind
 from swe_srl.tasks.variants import instance_of
 from swe_srl.types import Action, Score, Step
 
-Mode = Literal["greedy", "t1"]
+Mode = Literal["greedy", "own", "t1"]  # own: greedy, too, after what the policy has really done
 Floats = NDArray[np.float64]
 
 DRAWS = 2000

@@ -13,7 +13,8 @@ from swe_srl.evaluate.report import MODE_NAMES, MODES, Comparison
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLORS: Mapping[Mode, str] = {"greedy": "#1f5fa8", "t1": "#d9822b"}
+COLORS: Mapping[Mode, str] = {"greedy": "#1f5fa8", "own": "#3a8f5c", "t1": "#d9822b"}
+SHIFTS: Mapping[Mode, float] = {"greedy": -0.14, "own": 0.0, "t1": 0.14}
 FLOOR_COLOR = "#7a7a7a"
 
 PANELS = (
@@ -43,8 +44,7 @@ def plot(comparison: Comparison, path: Path) -> Path:
                 _mark(axes, row, comparison.floors[name][measure], FLOOR_COLOR)
             else:
                 for mode, summary in comparison.policies[name].items():
-                    shift = -0.14 if mode == "greedy" else 0.14
-                    _mark(axes, row + shift, summary[measure], COLORS[mode])
+                    _mark(axes, row + SHIFTS[mode], summary[measure], COLORS[mode])
     shown = comparison.floors[comparison.best_floor]
     figure.suptitle(f"{shown.n_steps} steps of {shown.n_clusters} tasks; bars are 95% intervals", fontsize=10)
     if best := shown["similarity"]:

@@ -16,8 +16,8 @@ from rich.text import Text
 from swe_srl.errors import DataError
 from swe_srl.evaluate.metrics import MEASURES, Answer, Interval, Mode, Summary, paired, summarise
 
-MODES: tuple[Mode, ...] = ("greedy", "t1")
-MODE_NAMES: Mapping[Mode, str] = {"greedy": "greedy", "t1": "T=1"}
+MODES: tuple[Mode, ...] = ("greedy", "own", "t1")
+MODE_NAMES: Mapping[Mode, str] = {"greedy": "greedy", "own": "own history", "t1": "T=1"}
 
 Differences = Mapping[str, Interval | None]  # by measure
 

@@ -36,11 +36,17 @@ class Execution:
 Executed = Mapping[int, Execution]  # draw → what its commands did
 
 
-def usable(sandbox: LiveSandbox, train: StepSet, path: str) -> Settings:
-    """Where a training's answers will run, tried once. Raises ConfigError and DataError where they could not."""
+def working(sandbox: LiveSandbox, wanted: str) -> Settings:
+    """Where a policy's commands will run, tried once; `wanted` is who asks. Raises ConfigError."""
     settings = live_settings(sandbox)
     if reason := trouble(settings.kind):
-        raise ConfigError(f"execute = true, but no sandbox of kind {settings.kind!r} works here: {reason}")
+        raise ConfigError(f"{wanted}, but no sandbox of kind {settings.kind!r} works here: {reason}")
+    return settings
+
+
+def usable(sandbox: LiveSandbox, train: StepSet, path: str) -> Settings:
+    """Where a training's answers will run, tried once. Raises ConfigError and DataError where they could not."""
+    settings = working(sandbox, "execute = true")
     reasons = Counter[str]()
     for position in dict.fromkeys(position for position, _ in train.references):
         try:

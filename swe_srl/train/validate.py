@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
 
+from swe_srl.config import History
 from swe_srl.evaluate.metrics import Answer, Mode, answer, summarise
 from swe_srl.policies import seed_of
 from swe_srl.policies.engine import EnginePolicy
 from swe_srl.rewards import Attempt, Scorer
 from swe_srl.train.model import log_probs
 from swe_srl.train.objective import nll, supervised
+from swe_srl.train.own import Walk, Walking, walked
 from swe_srl.train.pieces import pack
 from swe_srl.train.sources import expert_sample
-from swe_srl.types import Group, Step
+from swe_srl.types import Group, Step, Went
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +34,23 @@ class Validator:
     prefix_sharing: bool
     dtype: torch.dtype
     seed: int
+    history: History = "expert"
+    walking: Walking | None = None
 
     def __call__(self, model: Any) -> dict[str, Any]:
-        """Greedy similarity with its interval, and the loss; the engine must hold the model's weights."""
-        summary = summarise(answers(self.policy, self.scorer, self.steps, "greedy", 1, self.seed), self.seed)
-        similarity = summary["similarity"]
-        assert similarity is not None
-        return {
-            "similarity": similarity.value,
-            "interval": [similarity.low, similarity.high],
-            "loss": self.loss(model),
-            "format_error": sum(summary.format_errors.values()),
-            "n": summary.n_steps,
-        }
+        """Greedy similarity with its interval, and the loss; the engine must hold the model's weights.
+
+        On the policy's own history the same numbers have names that begin with own_.
+        """
+        found: dict[str, Any] = {"loss": self.loss(model)}
+        if self.history != "own":
+            found |= _numbers(answers(self.policy, self.scorer, self.steps, "greedy", 1, self.seed), self.seed)
+        if self.walking is not None:
+            own, went = own_answers(self.policy, self.scorer, self.steps, self.walking, self.seed)
+            found |= {f"own_{name}": value for name, value in _numbers(own, self.seed).items()}
+            found["own_put_back"] = went["put back"] / max(went.total() - went["lost"], 1)
+            found["own_lost"] = went["lost"]
+        return found
 
     @torch.no_grad()
     def loss(self, model: Any) -> float:
@@ -54,6 +62,32 @@ class Validator:
             logp_N, _ = log_probs(model, piece, batch.ids_N[piece.slot_N], 1.0, self.dtype)
             total += float((batch.weight_N[piece.slot_N] * nll(logp_N.cpu())).sum())
         return total
+
+
+def _numbers(found: Sequence[Answer], seed: int) -> dict[str, Any]:
+    summary = summarise(found, seed)
+    similarity = summary["similarity"]
+    assert similarity is not None
+    return {
+        "similarity": similarity.value,
+        "interval": [similarity.low, similarity.high],
+        "format_error": sum(summary.format_errors.values()),
+        "n": summary.n_steps,
+    }
+
+
+def own_answers(
+    policy: EnginePolicy, scorer: Scorer, steps: Sequence[Step], walking: Walking, seed: int
+) -> tuple[list[Answer], Counter[Went]]:
+    """A greedy answer to each step of whole trajectories, after what the policy has really done, in the steps' order.
+
+    A step that the policy had done already has the answer that did it. Beside them, how often the walks went on how.
+    """
+    paths = [list(path) for _, path in groupby(steps, key=lambda step: step.trajectory.id)]
+    walks = [Walk(path[0].trajectory, {step.k: (seed_of(seed, "own", step.id, 0),) for step in path}) for path in paths]
+    asked = [one for found in walked(walks, policy, scorer, 0.0, walking) for one in found]
+    found = [answer(one.step, "own", one.completions[0].text, one.scores[0]) for one in asked]
+    return found, Counter(one.went for one in asked)
 
 
 def answers(
