@@ -36,15 +36,13 @@ class AttemptSandbox(Strict):
     timeout_s: float = Field(default=30.0, gt=0, description="of each command")
 
 
-class EpisodeLimits(Strict):
-    """`swe-srl rollout` and `evaluate`: how many attempts, and when one ends.
+class Limits(Strict):
+    """When an attempt ends, and how many are made at a time.
 
     `token_budget` counts prompts and answers of all turns; `wall_s` begins with the first prompt, when the sandbox is
     open. `workers` sandboxes are open at a time.
     """
 
-    samples: Count = Field(default=1, description="attempts a task")
-    temperature: float = Field(default=0.0, ge=0)
     max_steps: Count = 30
     token_budget: Count | None = None
     wall_s: float = Field(default=1800.0, gt=0)
@@ -52,6 +50,13 @@ class EpisodeLimits(Strict):
     workers: Count = 4
     open_s: float = Field(default=600.0, gt=0, description="to open a sandbox: never of the attempt's own time")
     attempts: Count = Field(default=2, description="tries of an attempt that infrastructure ended")
+
+
+class EpisodeLimits(Limits):
+    """`swe-srl rollout` and `evaluate`: how many attempts, too. A training's stage says that itself."""
+
+    samples: Count = Field(default=1, description="attempts a task")
+    temperature: float = Field(default=0.0, ge=0)
 
 
 class ImagesConfig(Strict):

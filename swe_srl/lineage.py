@@ -12,8 +12,8 @@ from typing import Any
 
 import orjson
 
-from swe_srl.tasks.variants import instance_of
-from swe_srl.types import Trajectory
+from swe_srl.tasks.variants import base_id, instance_of
+from swe_srl.types import Task, Trajectory
 
 FILE = "trained_on.json"
 
@@ -27,13 +27,18 @@ class Lineage:
     stages: tuple[str, ...] = ()
     prompt: dict[str, Any] | None = None
 
-    def extended(self, trajectories: Iterable[Trajectory], stage: str, prompt: dict[str, Any]) -> Lineage:
-        """After one more stage, on these trajectories."""
+    def extended(
+        self, trajectories: Iterable[Trajectory], stage: str, prompt: dict[str, Any], tasks: Iterable[Task] = ()
+    ) -> Lineage:
+        """After one more stage, on these trajectories, or on attempts at these tasks."""
         repositories, instances = set(self.repositories), set(self.instances)
         for trajectory in trajectories:
             instances.add(instance_of(trajectory))
             if trajectory.task.repository:
                 repositories.add(trajectory.task.repository)
+        for task in tasks:
+            instances.add(base_id(task.task_id))
+            repositories.add(task.repository)
         return Lineage(tuple(sorted(repositories)), tuple(sorted(instances)), (*self.stages, stage), prompt)
 
     def as_bytes(self) -> bytes:

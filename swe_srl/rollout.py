@@ -32,7 +32,7 @@ from swe_srl.types import Completion, Task, Turn
 from swe_srl.waves import Stopped, Waves
 
 if TYPE_CHECKING:
-    from swe_srl.agent_config import EpisodeLimits
+    from swe_srl.agent_config import Limits
 
 Opened = Callable[[Task], AbstractContextManager[Sandbox]]
 
@@ -53,21 +53,23 @@ def rollout(
     policy: Policy,
     jobs: Sequence[Job],
     opened: Opened,
-    limits: EpisodeLimits,
+    limits: Limits,
     command_timeout_s: float,
     seed: int,
     meter: CpuMeter | None = None,
     calls: int = 1,
+    ended: Callable[[Episode], object] = lambda episode: None,
 ) -> Generator[Episode]:
     """Make all attempts, `limits.workers` at a time, and yield each as an episode when it ends.
 
     `calls` of the policy may be under way at a time: one for an engine, which gains by large batches (`waves.py`).
-    A slow consumer holds nobody. Nothing that a sandbox or a policy's answer does is raised: it is how an episode
-    ends. Left early (an exception, Ctrl-C, a `break`), the open sandboxes are closed.
+    A slow consumer holds nobody; `ended` is told of each episode first, in the attempt's own thread. Nothing that a
+    sandbox or a policy's answer does is raised: it is how an episode ends. Left early (an exception, Ctrl-C, a
+    `break`), the open sandboxes are closed.
     """
     meter = meter or CpuMeter()
     with Waves(policy, meter, calls) as waves:
-        crew = _Crew(waves, opened, limits, command_timeout_s, seed, meter, deque(jobs))
+        crew = _Crew(waves, opened, limits, command_timeout_s, seed, meter, deque(jobs), ended)
         threads = [
             threading.Thread(target=crew.work, name="swe-srl-attempt", daemon=True)
             for _ in range(min(limits.workers, len(jobs)))
@@ -76,10 +78,10 @@ def rollout(
             thread.start()
         try:
             for _ in jobs:
-                ended = crew.ended.get()
-                if not isinstance(ended, Episode):
-                    raise ended
-                yield ended
+                episode = crew.ended.get()
+                if not isinstance(episode, Episode):
+                    raise episode
+                yield episode
         finally:
             crew.stop(threads)
 
@@ -108,11 +110,12 @@ class _Crew:
 
     waves: Waves
     opened: Opened
-    limits: EpisodeLimits
+    limits: Limits
     command_timeout_s: float
     seed: int
     meter: CpuMeter
     jobs: deque[Job]
+    tell: Callable[[Episode], object]
     ended: SimpleQueue[Episode | BaseException] = field(default_factory=SimpleQueue)
     held: Held = field(default_factory=Held)
     stopped: bool = False
@@ -191,7 +194,8 @@ class _Crew:
                 except IndexError:  # another thread took the last one
                     return
                 try:
-                    self.ended.put(self.tried(job))
+                    self.tell(episode := self.tried(job))
+                    self.ended.put(episode)
                 except Stopped:
                     return
                 except BaseException as error:  # a defect of ours: raised to whom it may concern

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from swe_srl.agent_config import GradeConfig, ImagesConfig, Limits, TasksConfig
 from swe_srl.config import (
     OWN_THRESHOLD,
     Count,
@@ -29,10 +30,11 @@ from swe_srl.loading import nearest, stages_in
 
 
 class Stage(Strict):
-    """What every kind of stage has. A length is `steps`, or `epochs` over the training steps, or
+    """What every kind of stage has. A length is `steps`, or `epochs` over the training steps (RLVR's: its tasks), or
     both: then it ends at the first of the two."""
 
     name: str = Field(pattern=r"^[\w-]+$", description="part of a folder's name and of stage.NAME.key")
+    kind: str
     steps: Natural | None = None
     epochs: float | None = Field(None, gt=0)
     batch: Count
@@ -46,7 +48,7 @@ class Stage(Strict):
     token_budget: Count = Field(16_384, description="tokens of one forward pass, padding included")
     prefix_sharing: bool = True
     validate_every: Count = 50
-    metric: Literal["loss", "similarity", "own_similarity"] = "similarity"
+    metric: Literal["loss", "similarity", "own_similarity", "resolved"] = "similarity"
     patience: Count | None = Field(None, description="validations without a better one that end the stage")
     save_every: Count = 50
     keep_last: Count = 2
@@ -86,6 +88,7 @@ class RlStage(Stage):
 
 class SrlStage(RlStage):
     kind: Literal["srl"] = "srl"
+    metric: Literal["loss", "similarity", "own_similarity"] = "similarity"
     execute: bool = Field(False, description="run each answer's command at its step, and keep what it did")
     history: Literal["expert", "own"] = Field("expert", description="what a step is asked after: the log, or its own")
     own_threshold: Share = Field(OWN_THRESHOLD, description="similarity from which an own command is gone on from")
@@ -103,12 +106,28 @@ class SrlStage(RlStage):
         return self.execute or self.history == "own"
 
 
-AnyStage = Annotated[SftStage | SrlStage, Field(discriminator="kind")]
-STAGES: dict[str, type[Stage]] = {"sft": SftStage, "srl": SrlStage}
+class RlvrStage(RlStage):
+    """Whole attempts at tasks, rewarded by the hidden tests. `batch` is tasks, `group_size` attempts at each.
+
+    An attempt is overlong that its limits ended: the steps, the tokens, the wall time, the model's context.
+    """
+
+    kind: Literal["rlvr"] = "rlvr"
+    batch: Count = Field(128, description="live groups, each of a task, an update (the paper's RLVR, Table 6)")
+    format_penalty: float = Field(-1.0, description="reward of an attempt that format errors ended")
+    partial_credit: bool = Field(False, description="the share of FAIL_TO_PASS that pass, if no PASS_TO_PASS is lost")
+    overlong: Literal["count", "mask"] = Field("count", description="with what the tests say, or left out")
+
+
+AnyStage = Annotated[SftStage | SrlStage | RlvrStage, Field(discriminator="kind")]
+STAGES: dict[str, type[Stage]] = {"sft": SftStage, "srl": SrlStage, "rlvr": RlvrStage}
 
 
 class TrainConfig(Strict):
-    """`swe-srl train`. `run` is the run directory; the seed and each stage's name feed every draw."""
+    """`swe-srl train`. `run` is the run directory; the seed and each stage's name feed every draw.
+
+    `tasks`, `rollout`, `grade` and `images` are of RLVR's attempts; those at tasks of held-out repositories validate.
+    """
 
     run: UserPath
     seed: int = 0
@@ -119,6 +138,10 @@ class TrainConfig(Strict):
     reward: RewardConfig = RewardConfig()
     validation: ValidationConfig = ValidationConfig()
     sandbox: LiveSandbox | None = None
+    tasks: TasksConfig | None = None
+    rollout: Limits | None = None
+    grade: GradeConfig | None = None
+    images: ImagesConfig | None = None
     tensorboard: bool = False
     stage: list[AnyStage] = Field(min_length=1)
 
@@ -151,14 +174,32 @@ class TrainConfig(Strict):
             raise ValueError(f"stages need different names, seen {', '.join(names)}")
         return self
 
+    @property
+    def attempts_tasks(self) -> bool:
+        return any(isinstance(one, RlvrStage) for one in self.stage)
+
     @model_validator(mode="after")
     def _sandbox_is_used(self) -> TrainConfig:
-        used = self.validation.walks or any(isinstance(one, SrlStage) and one.runs_commands for one in self.stage)
-        if self.sandbox is not None and not used:
+        on_logs = self.validation.walks or any(isinstance(one, SrlStage) and one.runs_commands for one in self.stage)
+        if self.sandbox is not None and not (on_logs or self.attempts_tasks):
             raise ValueError(
                 'sandbox is where commands run, and no srl stage has execute = true or history = "own", nor has '
-                "validation: leave it out"
+                "validation, and no stage is rlvr: leave it out"
             )
+        plain = LiveSandbox()
+        if self.sandbox and not on_logs and (self.sandbox.workers, self.sandbox.tasks) != (plain.workers, plain.tasks):
+            raise ValueError(
+                "sandbox.workers and sandbox.tasks are of the logs' steps; attempts have rollout.workers and [tasks]"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _tables_of_attempts_are_used(self) -> TrainConfig:
+        unused = [name for name in ("tasks", "rollout", "grade", "images") if getattr(self, name) is not None]
+        if unused and not self.attempts_tasks:
+            raise ValueError(f"{', '.join(unused)}: of attempts at tasks, and no stage is rlvr: leave it out")
+        if self.images is not None and self.images.prune:
+            raise ValueError("images.prune removes what the next epoch needs: leave it out")
         return self
 
     @model_validator(mode="after")

@@ -57,7 +57,7 @@ class Judging:
     def take(self, task: Task, episode: Episode) -> None:
         """Grade an episode's patch, if there is one and it is not known what the tests say of it."""
         key = _key(episode) if self._config is not None else None
-        if key is not None and key not in self._known and key not in self._asked:
+        if key is not None and key not in self._known and not self._is_asked(key):
             patch = episode.trajectory.outcome.patch or ""
             self._asked[key] = self._threads.submit(self._graded, key, task, patch)
         if self._over is not None:
@@ -66,6 +66,16 @@ class Judging:
                 self._asked[key].add_done_callback(lambda _: over())
             else:
                 over()
+
+    def verdict(self, episode: Episode) -> Verdict | None:
+        """What the tests say of an episode that was taken, when they have said it; None for one without a patch."""
+        key = _key(episode)
+        return None if key is None else self._known.get(key) or self._asked[key].result()
+
+    def _is_asked(self, key: Key) -> bool:
+        """Whether it is being graded, or was. What infrastructure kept from that is graded again when it comes again."""
+        future = self._asked.get(key)
+        return future is not None and not (future.done() and future.result().resolved is None)
 
     @property
     def words(self) -> str:

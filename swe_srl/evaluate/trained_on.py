@@ -53,13 +53,13 @@ def trained_on(carried: Lineage | None, tasks: Sequence[Task]) -> TrainedOn:
     """How many of the tasks a lineage holds; None: nobody knows. A variant of a task is that task."""
     lineage = carried or Lineage()
     seen = {base_id(instance) for instance in lineage.instances}
-    repositories = {_plain(repository): repository for repository in lineage.repositories}
+    repositories = {plain(repository): repository for repository in lineage.repositories}
     # A log that names no repository names it in its instance: pallets__flask-5014.
     repositories |= {
-        _plain(name): name for name in map(_repository_of, seen) if name and _plain(name) not in repositories
+        plain(name): name for name in map(_repository_of, seen) if name and plain(name) not in repositories
     }
     instances = tuple(task.task_id for task in tasks if base_id(task.task_id) in seen)
-    others = [task for task in tasks if base_id(task.task_id) not in seen and _plain(task.repository) in repositories]
+    others = [task for task in tasks if base_id(task.task_id) not in seen and plain(task.repository) in repositories]
     return TrainedOn(
         evaluated=len(tasks),
         instances=instances,
@@ -76,6 +76,6 @@ def _repository_of(instance: str) -> str:
     return f"{owner}/{rest.rpartition('-')[0]}" if mark and "-" in rest else ""
 
 
-def _plain(repository: str) -> str:
+def plain(repository: str) -> str:
     """A repository as logs variously name it: owner/name, owner__name."""
     return repository.replace("__", "/").lower()

@@ -7,7 +7,7 @@ import copy
 import math
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from swe_srl.data import Dataset, load_dataset, require
 from swe_srl.disk import folder_aside
 from swe_srl.engines.hf import HFEngine
 from swe_srl.errors import ConfigError, DataError
-from swe_srl.lineage import read_lineage
+from swe_srl.lineage import Lineage, read_lineage
 from swe_srl.live_view import Settings
 from swe_srl.policies import seed_of
 from swe_srl.policies.engine import EnginePolicy
@@ -29,7 +29,7 @@ from swe_srl.runs import Run
 from swe_srl.steps import StepSet
 from swe_srl.train import checkpoint
 from swe_srl.train.checkpoint import Progress
-from swe_srl.train.execute import Executor, usable
+from swe_srl.train.execute import Executor, usable, working
 from swe_srl.train.loop import StageRun, train_stage
 from swe_srl.train.model import (
     build_scratch,
@@ -40,10 +40,13 @@ from swe_srl.train.model import (
     share_prefixes,
     with_lora,
 )
+from swe_srl.train.own import Walking, walkable
+from swe_srl.train.own_source import OwnSource
 from swe_srl.train.probe import probe
+from swe_srl.train.rlvr import Arena, RlvrSource, Tasks
 from swe_srl.train.sources import SftSource, Source, SrlSource
 from swe_srl.train.validate import Validator
-from swe_srl.train_config import RlStage, SftStage, SrlStage, TrainConfig
+from swe_srl.train_config import RlStage, RlvrStage, SftStage, SrlStage, TrainConfig
 from swe_srl.types import Trajectory
 
 
@@ -55,9 +58,9 @@ def train(config: TrainConfig) -> dict[str, Any]:
     dataset = load_dataset(config.data)
     for name in ("train", "validation"):
         require(dataset, name, config.data.path)
-    executing = [one for one in config.stage if isinstance(one, SrlStage) and one.execute]
-    sandbox = config.sandbox or LiveSandbox()
-    live = usable(sandbox, dataset.splits["train"], config.data.path) if executing else None
+    live, dataset = _where_commands_run(config, dataset)
+    tasks = Tasks.of(config, dataset) if config.attempts_tasks else None
+    arena = Arena.of(config, [*tasks.train, *tasks.validation]) if tasks else None
     run = Run(config.run, config)
     events_bytes = 0
     results = []
@@ -67,11 +70,29 @@ def train(config: TrainConfig) -> dict[str, Any]:
             folder = run.stage_folder(number, settings.name)
             result = checkpoint.finished(folder)
             if result is None:
-                chain = Chain(config, dataset, run, scorer, folder, origin, events_bytes, live)
+                chain = Chain(config, dataset, run, scorer, folder, origin, events_bytes, live, tasks, arena)
                 result = chain.run_stage(settings)
             results.append(result)
             origin, events_bytes = result["checkpoint"], result["events_bytes"]
     return {"run_dir": str(run.folder), "checkpoint": origin, "stages": results}
+
+
+def _where_commands_run(config: TrainConfig, dataset: Dataset) -> tuple[Settings | None, Dataset]:
+    """The sandboxes, if a stage or validation wants them on logs; and the data with what can be walked there.
+
+    Raises ConfigError and DataError, before anything is trained.
+    """
+    stages = [one for one in config.stage if isinstance(one, SrlStage)]
+    own = any(one.history == "own" for one in stages)
+    sandbox, splits, path = config.sandbox or LiveSandbox(), dict(dataset.splits), config.data.path
+    live = usable(sandbox, splits["train"], path) if any(one.execute for one in stages) else None
+    if own or config.validation.walks:
+        live = live or working(sandbox, 'history = "own"')
+        if own:
+            splits["walked"] = walkable(splits["train"], live, path, "training")
+        if config.validation.walks:
+            splits["validation"] = walkable(splits["validation"], live, path, "validation")
+    return live, replace(dataset, splits=splits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +107,10 @@ class Chain:
     origin: str
     events_bytes: int
     live: Settings | None = None
+    tasks: Tasks | None = None
+    arena: Arena | None = None
 
-    def run_stage(self, settings: SftStage | SrlStage) -> dict[str, Any]:
+    def run_stage(self, settings: SftStage | SrlStage | RlvrStage) -> dict[str, Any]:
         """One stage, from its last saved state or its beginning; its part of the JSON object."""
         stage = self.prepare(settings)
         saved = checkpoint.resume(self.folder, stage.model, stage.optimizer, settings.keep_last)
@@ -103,7 +126,7 @@ class Chain:
         )
         if stage.progress.step:
             print(f"{settings.name}: going on after step {stage.progress.step} of {stage.total}", file=sys.stderr)
-        with bar(settings.name, stage.total, stage.progress.step) as tick, self._executing(stage):
+        with bar(settings.name, stage.total, stage.progress.step) as tick, self._executing(stage), _attempting(stage):
             progress = train_stage(stage, tick)
         stage.policy.engine.close()
         result = {
@@ -130,14 +153,15 @@ class Chain:
             stage.execute = lambda draw: executor.start([(source.step(group.draw), group) for group in draw.seen])
             yield
 
-    def prepare(self, settings: SftStage | SrlStage) -> StageRun:
+    def prepare(self, settings: SftStage | SrlStage | RlvrStage) -> StageRun:
         """Model, optimizer, policy and source of a stage, as at its beginning."""
         config, device = self.config, device_of(self.config.model)
         dtype: torch.dtype = getattr(torch, config.model.dtype)
         tokenizer = load_tokenizer(self.origin)
         renderer = Renderer(tokenizer, config.prompt.settings())
-        steps = self._learnable(renderer)
-        held_out = self.dataset.splits["validation"].choose(config.validation.steps, seed_of("validation"))
+        validation = self.dataset.splits["validation"]
+        choose = validation.choose_whole if config.validation.walks else validation.choose
+        held_out = choose(config.validation.steps, seed_of("validation"))
 
         model = load_model(self.origin, device)
         self._refuse_long_prompts(model, renderer, held_out)
@@ -150,16 +174,11 @@ class Chain:
         if config.model.lora is not None:
             model = with_lora(model, config.model.lora, seed_of(config.seed, settings.name, "lora"))
 
-        draws = settings.epochs * len(steps) if settings.epochs else math.inf
-        source: Source = (
-            SftSource(steps, renderer, settings, config.seed)
-            if isinstance(settings, SftStage)
-            else SrlSource(steps, policy, self.scorer, settings, config.seed)
-        )
+        source, n, lineage = self._source(settings, policy, model)
         return StageRun(
             settings=settings,
-            total=_total(settings, len(steps)),
-            draws=draws,
+            total=_total(settings, n),
+            draws=settings.epochs * n if settings.epochs else math.inf,
             folder=self.folder,
             run=self.run,
             model=model,
@@ -168,16 +187,50 @@ class Chain:
             policy=policy,
             source=source,
             validator=Validator(
-                held_out, policy, self.scorer, settings.token_budget, settings.prefix_sharing, dtype, config.seed
+                held_out,
+                policy,
+                self.scorer,
+                settings.token_budget,
+                settings.prefix_sharing,
+                dtype,
+                config.seed,
+                config.validation.history,
+                self._walking(config.validation.own_threshold) if config.validation.walks else None,
             ),
-            lineage=read_lineage(self.origin).extended(_trajectories(steps), settings.name, config.prompt.model_dump()),
+            lineage=lineage,
             dtype=dtype,
             reference=(lambda: _reference(model, initial)) if wants_kl else None,
         )
 
-    def _learnable(self, renderer: Renderer) -> StepSet:
-        """The training steps whose target the policy could write within engine.max_tokens."""
-        every, limit = self.dataset.splits["train"], self.config.engine.max_tokens
+    def _source(
+        self, settings: SftStage | SrlStage | RlvrStage, policy: EnginePolicy, model: Any
+    ) -> tuple[Source, int, Lineage]:
+        """Where groups come from, of how many draws an epoch is, and what a checkpoint was trained on then."""
+        config, before, prompt = self.config, read_lineage(self.origin), self.config.prompt.model_dump()
+        if isinstance(settings, RlvrStage):
+            assert self.tasks is not None
+            assert self.arena is not None
+            tasks, held_out = self.tasks.train, self.tasks.validation if settings.metric == "resolved" else []
+            acting = replace(policy, temperature=settings.temperature, positions=_positions(model))
+            rlvr = RlvrSource(tasks, held_out, acting, settings, self.arena, self.folder, config.seed)
+            return rlvr, len(tasks), before.extended((), settings.name, prompt, tasks)
+        walks = isinstance(settings, SrlStage) and settings.history == "own"
+        steps = self._learnable(policy.renderer, "walked" if walks else "train")
+        lineage = before.extended(_trajectories(steps), settings.name, prompt)
+        if isinstance(settings, SftStage):
+            return SftSource(steps, policy.renderer, settings, config.seed), len(steps), lineage
+        if walks:
+            walking = self._walking(settings.own_threshold)
+            return OwnSource(steps, policy, self.scorer, settings, config.seed, walking), len(steps), lineage
+        return SrlSource(steps, policy, self.scorer, settings, config.seed), len(steps), lineage
+
+    def _walking(self, threshold: float) -> Walking:
+        assert self.live is not None  # `_where_commands_run` saw that it is wanted
+        return Walking(self.live, threshold)
+
+    def _learnable(self, renderer: Renderer, split: str) -> StepSet:
+        """The split's steps whose target the policy could write within engine.max_tokens."""
+        every, limit = self.dataset.splits[split], self.config.engine.max_tokens
         short = [
             reference
             for reference, step in zip(every.references, every, strict=True)
@@ -196,13 +249,30 @@ class Chain:
     def _refuse_long_prompts(self, model: Any, renderer: Renderer, steps: StepSet) -> None:
         """Positions beyond a model's last degrade without a word, or fail inside the device. Raises ConfigError."""
         longest = max(len(renderer.prompt_ids(step.trajectory.issue, step.history)) for step in steps)
-        most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        most = _positions(model)
         if most is not None and longest + self.config.engine.max_tokens > most:
             raise ConfigError(
                 f"a validation prompt of {longest} tokens and an answer of engine.max_tokens = "
                 f"{self.config.engine.max_tokens} are more than the model's {most} positions: lower "
                 "prompt.issue_tokens, prompt.observation_tokens, prompt.action_tokens, prompt.window or that"
             )
+
+
+@contextlib.contextmanager
+def _attempting(stage: StageRun) -> Iterator[None]:
+    """While an RLVR stage runs its sandboxes are to be had."""
+    if not isinstance(stage.source, RlvrSource):
+        yield
+        return
+    with stage.source as source:
+        stage.settle, stage.attempts = source.settle, source.validate
+        yield
+
+
+def _positions(model: Any) -> int | None:
+    """How many tokens a model takes, prompt and answer together; None: as many as come."""
+    most: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return most
 
 
 @contextlib.contextmanager
@@ -216,7 +286,7 @@ def _reference(model: Any, initial: Any | None) -> Iterator[Any]:
 
 
 def _total(settings: SftStage | RlStage, n: int) -> int:
-    """Updates over n training steps: the stage's steps, its epochs' worth, or the fewer of the two."""
+    """Updates over n training steps, or tasks: the stage's steps, its epochs' worth, or the fewer of the two."""
     of_epochs = [math.ceil(settings.epochs * n / settings.batch)] if settings.epochs else []
     return min([*of_epochs, *([settings.steps] if settings.steps is not None else [])])
 

@@ -2,6 +2,7 @@
 
 checkpoints/step_N/      a plain Hugging Face folder, and in it trained_on.json
 checkpoints/best         → the best of them
+episodes/update_N.jsonl  RLVR's, until a state covers the update (kept.py)
 trainer_state/step_N/    float32 weights, optimizer, cursor: written last, so where it is, the checkpoint is
 done.json                the stage is over: its result
 """
@@ -18,6 +19,7 @@ import torch
 
 from swe_srl.disk import folder_aside, link_aside, write_aside
 from swe_srl.lineage import FILE, Lineage
+from swe_srl.train.kept import covered
 from swe_srl.train.model import core, named_weights
 from swe_srl.train.sources import Cursor
 
@@ -80,6 +82,8 @@ def _tidy(folder: Path, progress: Progress, keep: int) -> None:
     for checkpoint in saved_steps(folder / "checkpoints"):
         if checkpoint not in recent and step_number(checkpoint) != progress.best_step:
             shutil.rmtree(checkpoint)
+    for episodes in covered(folder, progress.step):
+        episodes.unlink()
 
 
 def resume(folder: Path, model: Any, optimizer: Any, keep: int) -> Progress | None:
@@ -108,6 +112,8 @@ def resume(folder: Path, model: Any, optimizer: Any, keep: int) -> Progress | No
 
 def finish(folder: Path, result: dict[str, Any]) -> None:
     write_aside(folder / "done.json", orjson.dumps(result, option=orjson.OPT_INDENT_2))
+    for episodes in covered(folder, result["steps"] + 1):  # a stage that converged did not learn from its last ones
+        episodes.unlink()
 
 
 def finished(folder: Path) -> dict[str, Any] | None:
@@ -125,5 +131,6 @@ def _after(folder: Path, step: int) -> list[Path]:
 
 
 def _rollouts_after(folder: Path, step: int) -> list[Path]:
-    names = folder.glob("rollouts/step_*.jsonl.zst")
+    """Of steps after this one: their answers (step_N), and their episodes (episodes_N)."""
+    names = folder.glob("rollouts/*_*.jsonl.zst")
     return [path for path in names if int(path.name.split("_")[1].split(".")[0]) > step]

@@ -54,7 +54,8 @@ from swe_srl.train_config import RlStage, SftStage
 class StageRun:
     """All that one stage works with. `reference` gives the initial weights' model within a context, for KL.
 
-    `execute` begins to run a draw's commands, and returns what waits for them (`srl.execute`).
+    `execute` begins to run a draw's commands, and returns what waits for them (`srl.execute`). `settle` is told what
+    a step learns from, and tells more of it for its event; `attempts` adds to a validation's numbers.
     """
 
     settings: SftStage | RlStage
@@ -73,6 +74,8 @@ class StageRun:
     progress: Progress = field(default_factory=Progress)
     reference: Callable[[], contextlib.AbstractContextManager[Any]] | None = None
     execute: Callable[[Draw], Callable[[], Executed]] = lambda draw: dict  # srl.execute; else nothing is run
+    settle: Callable[[Draw, int], dict[str, Any]] = lambda draw, step: {}  # RLVR: keeps and tells of episodes
+    attempts: Callable[[], dict[str, Any]] = dict  # RLVR: at the tasks of validation
 
 
 def train_stage(stage: StageRun, tick: Tick) -> Progress:
@@ -84,6 +87,7 @@ def train_stage(stage: StageRun, tick: Tick) -> Progress:
         meter = Meter()
         draw = take(stage.source, settings, progress)
         meter.mark("sample")
+        told = stage.settle(draw, progress.step + 1)
         if draw.converged:
             progress.ended = draw.converged
         else:
@@ -96,7 +100,7 @@ def train_stage(stage: StageRun, tick: Tick) -> Progress:
             if isinstance(settings, RlStage):
                 stage.policy.engine.load_weights(named_weights(stage.model))
                 write_rollouts(stage.folder, progress.step, draw, executed())
-            row = stage.run.event(kind="step", stage=settings.name, step=progress.step, **meter.row())
+            row = stage.run.event(kind="step", stage=settings.name, step=progress.step, **meter.row(), **told)
             tick(progress.step, note(row))
         validate_and_save(stage)
     return progress
@@ -185,8 +189,8 @@ def validate_and_save(stage: StageRun) -> None:
     if over or progress.step % settings.validate_every == 0:
         began = time.perf_counter()
         stage.policy.engine.load_weights(named_weights(stage.model))
-        found = stage.validator(stage.model)
-        value = -found["loss"] if settings.metric == "loss" else found["similarity"]
+        found = stage.validator(stage.model) | stage.attempts()
+        value = -found["loss"] if settings.metric == "loss" else found[settings.metric]
         progress.since_best += 1
         if value > progress.best_value:
             progress.best_value, progress.best_step, progress.since_best = value, progress.step, 0
@@ -212,4 +216,9 @@ def validate_and_save(stage: StageRun) -> None:
 def note(row: dict[str, Any]) -> str:
     if "reward" not in row:
         return f"loss {row['loss']:.3f}"
-    return f"reward {row['reward']:.3f}  format errors {row['srl/format_error']:.3f}"
+    told = {
+        "reward": row["reward"],
+        "format errors": row.get("srl/format_error", row.get("rlvr/format_error")),
+        "resolved": row.get("rlvr/resolved"),
+    }
+    return "  ".join(f"{name} {value:.3f}" for name, value in told.items() if value is not None)

@@ -104,40 +104,49 @@ class Meter:
 
 
 def group_row(draw: Draw, settings: RlStage) -> dict[str, Any]:
-    """Of all groups that were drawn, live or not."""
+    """Of all groups that were drawn, live or not. A reward is a response's; lengths and forms are of each answer."""
     samples = [sample for group in draw.seen for sample in group.samples]
     scored = [sample.score for sample in samples if sample.score.value is not None]
+    responses = [turns[0].score for group in draw.seen for turns in group.responses]
+    values = [score.value for score in responses if score.value is not None]
     lengths = [len(sample.tokens.ids) for sample in samples]
     similarities = [score.parts["similarity"] for score in scored if "similarity" in score.parts]
+    prompts = [{sample.tokens.prompt_ids for sample in group.samples} for group in draw.seen]
+    kind = settings.kind
     return {
-        "reward": float(np.mean([score.value for score in scored])),
+        "reward": _mean(values),
         "reward_std": float(np.mean([reward_std(group) for group in draw.seen])),
         "frac_reward_zero_std": 1 - len(draw.live) / len(draw.seen),
-        "tokens/prompts": sum(len(group.samples[0].tokens.prompt_ids) for group in draw.seen),
+        "tokens/prompts": sum(len(prompt) for of_group in prompts for prompt in of_group),
         "tokens/sampled": sum(lengths),
         "completions/mean_length": float(np.mean(lengths)),
         "completions/max_length": max(lengths),
-        "completions/clipped_ratio": float(np.mean([score.format_error == "truncated" for score in scored])),
-        "srl/similarity": float(np.mean(similarities)) if similarities else None,
-        "srl/format_error": float(np.mean([score.format_error is not None for score in scored])),
-        "srl/seen_groups": len(draw.seen),
-        "srl/kept_groups": len(draw.live),
-        "srl/fill": len(draw.live) / settings.batch,
-        "srl/groups_kept_only_by_format": sum(_only_format(group, settings) for group in draw.live),
-        "srl/unscored": len(samples) - len(scored),
-        "srl/unscored_groups": sum(len(rewards(group)) < 2 for group in draw.seen),
+        "completions/clipped_ratio": _mean([score.format_error == "truncated" for score in scored]),
+        **({"srl/similarity": _mean(similarities)} if kind == "srl" else {}),
+        f"{kind}/format_error": _mean([score.format_error is not None for score in scored]),
+        f"{kind}/seen_groups": len(draw.seen),
+        f"{kind}/kept_groups": len(draw.live),
+        f"{kind}/fill": len(draw.live) / settings.batch,
+        f"{kind}/groups_kept_only_by_format": sum(_only_format(group, settings) for group in draw.live),
+        f"{kind}/unscored": len(responses) - len(values),
+        f"{kind}/unscored_groups": sum(len(rewards(group)) < 2 for group in draw.seen),
     }
 
 
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
 def _only_format(group: Group, settings: RlStage) -> bool:
-    """Whether the group's well-formed answers alone would not have kept it."""
-    well_formed = tuple(sample for sample in group.samples if sample.score.format_error is None)
+    """Whether its responses that end well-formed would not have kept it alone."""
+    ends = [turns for turns in group.responses if turns[-1].score.format_error is None]
+    well_formed = tuple(sample for turns in ends for sample in turns)
     return reward_std(Group(group.key, group.draw, well_formed)) <= settings.min_group_std
 
 
 def action_of(sample: Sample) -> Action | None:
     """What an answer would do; None where its form is wrong."""
-    return None if sample.score.format_error else parse_completion(sample.text)[1]
+    return None if sample.score.format_error or not sample.tokens.ids else parse_completion(sample.text)[1]
 
 
 def write_rollouts(folder: Path, step: int, draw: Draw, executed: Executed) -> None:
@@ -151,6 +160,7 @@ def write_rollouts(folder: Path, step: int, draw: Draw, executed: Executed) -> N
             "step_id": group.key,
             "draw": group.draw,
             "sample": i,
+            **({} if sample.episode is None else {"episode": sample.episode}),
             "live": group.draw in live,
             "text": sample.text,
             "ids": sample.tokens.ids,

@@ -7,7 +7,7 @@ depends on the seed and the stage alone, so the cursor (draws used so far) is al
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -22,7 +22,7 @@ from swe_srl.policies.engine import EnginePolicy
 from swe_srl.render import Renderer
 from swe_srl.rewards import Attempt, Scorer
 from swe_srl.train.objective import reward_std
-from swe_srl.train_config import SftStage, SrlStage
+from swe_srl.train_config import RlStage, SftStage, SrlStage
 from swe_srl.types import Completion, Group, Sample, Score, Step, Tokens
 
 WAVE = 64  # prompts generated before their scoring starts beside the next ones
@@ -86,6 +86,25 @@ class SftSource:
         return True
 
 
+def teaches(group: Group, stage: RlStage) -> bool:
+    """Whether a group's rewards differ."""
+    return reward_std(group) > stage.min_group_std
+
+
+def in_rounds(stage: RlStage, cursor: Cursor, drawn: Callable[[int, int], Iterable[Group]]) -> Iterator[Group]:
+    """Rounds of as many draws as the batch still seems to need, up to `max_draws` · batch: `drawn(first, size)`."""
+    bound = stage.max_draws * stage.batch
+    n = live = 0
+    while n < bound and live < stage.batch:
+        share = live / n if live else cursor.live_share
+        need = math.ceil((stage.batch - live) / max(share, 1 / stage.max_draws))
+        size = min(need, bound - n)
+        for group in drawn(cursor.draw + n, size):
+            live += teaches(group, stage)
+            yield group
+        n += size
+
+
 def expert_sample(renderer: Renderer, step: Step) -> Sample:
     """The expert's turn in the policy's form: what SFT learns, and what a validation loss is of."""
     tokens = Tokens(
@@ -126,20 +145,10 @@ class SrlSource:
         return self.steps[self.order[draw]]
 
     def is_live(self, group: Group) -> bool:
-        return reward_std(group) > self.stage.min_group_std
+        return teaches(group, self.stage)
 
     def groups(self, update: int, cursor: Cursor) -> Iterator[Group]:
-        """Rounds of as many draws as the batch still seems to need, up to `max_draws` · batch."""
-        bound = self.stage.max_draws * self.stage.batch
-        drawn = live = 0
-        while drawn < bound and live < self.stage.batch:
-            share = live / drawn if live else cursor.live_share
-            need = math.ceil((self.stage.batch - live) / max(share, 1 / self.stage.max_draws))
-            size = min(need, bound - drawn)
-            for group in self._round(update, cursor.draw + drawn, size):
-                live += self.is_live(group)
-                yield group
-            drawn += size
+        return in_rounds(self.stage, cursor, lambda first, size: self._round(update, first, size))
 
     def _round(self, update: int, first: int, size: int) -> Iterator[Group]:
         """Answers are scored while the next wave is generated."""

@@ -39,7 +39,7 @@ def take(source: Source, settings: SftStage | RlStage, progress: Progress) -> Dr
                 break
     if isinstance(settings, RlStage):
         _refuse_unscored(seen, settings.max_unscored)
-    cursor = Cursor(progress.cursor.draw + len(seen), len(live) / len(seen))
+    cursor = Cursor(seen[-1].draw + 1, len(live) / len(seen))  # a draw may have no group (`own_source.py`)
     converged = None
     if len(live) < max(settings.batch / 4, 1):
         converged = (
@@ -58,10 +58,11 @@ def _malformed(groups: list[Group]) -> bool:
 
 
 def _refuse_unscored(groups: list[Group], bound: float) -> None:
-    samples = [sample for group in groups for sample in group.samples]
-    unscored = sum(sample.score.value is None for sample in samples)
-    if unscored > bound * len(samples):
+    """What has parts was looked at, and left out on purpose (`rlvr.overlong`)."""
+    responses = [turns[0].score for group in groups for turns in group.responses]
+    unscored = sum(score.value is None and not score.parts for score in responses)
+    if unscored > bound * len(responses):
         raise TrainingError(
-            f"{unscored} of {len(samples)} answers could not be scored, over the bound of {bound:.0%} "
+            f"{unscored} of {len(responses)} answers could not be scored, over the bound of {bound:.0%} "
             "(max_unscored): mend the infrastructure and start the same command again, it goes on from the last state"
         )

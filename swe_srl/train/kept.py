@@ -1,0 +1,156 @@
+"""Episodes of a training on disk, with their tokens, before anything is learnt from them.
+
+episodes/update_N.jsonl            as they end; once the update has used them a last line says with which rewards
+rollouts/episodes_N.jsonl.zst      those that were drawn for step N, for people: no ids, but what the tests said
+tasks.json                         which tasks were resolved never, always, or now and then, up to now
+
+A run that was killed goes on from a state that may be several updates old. It makes none of these episodes again, and
+those that were used it uses as they were: an episode that was lost then is lost now. What an update did not use it
+may still hope for: lost episodes are tried again. When a state is saved, what it covers goes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import zstandard
+
+from swe_srl import episodes
+from swe_srl.disk import sync_folder, write_aside
+from swe_srl.episodes import Episode
+from swe_srl.errors import DataError
+from swe_srl.formats.document import Malformed
+from swe_srl.runs import read_rows
+from swe_srl.types import Score, Tokens
+
+_FOLDER = "episodes"
+
+
+class Kept:
+    """A stage's. Of an update, an episode's number (`Episode.sample`) is its name."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / _FOLDER
+
+    def take_up(self, update: int) -> tuple[dict[int, Episode], dict[int, Score]]:
+        """What an update has, by number: its episodes, and the scores with which it used them.
+
+        What a kill tore is cut off. Raises DataError for a line that is none of ours.
+        """
+        path = self._path(update)
+        if not path.exists():
+            return {}, {}
+        *lines, torn = path.read_bytes().split(b"\n")
+        if torn:
+            write_aside(path, b"".join(line + b"\n" for line in lines))
+        found: dict[int, Episode] = {}
+        scores: dict[int, Score] = {}
+        for number, line in enumerate(lines, 1):
+            try:
+                document = json.loads(line)
+                if "scores" in document:
+                    scores = {name: Score(value, parts) for name, value, parts in document["scores"]}
+                else:
+                    episode = _episode(document)
+                    found[episode.sample] = episode
+            except (ValueError, KeyError, TypeError, AttributeError, Malformed) as error:
+                raise DataError(f"{path}:{number}: no episode of ours ({error!r}); take the line out") from None
+        if not scores:
+            found = {name: episode for name, episode in found.items() if episode.finished}
+        return found, scores
+
+    def add(self, update: int, episode: Episode) -> None:
+        """Append one, on disk when this returns."""
+        tokens = [None if one.tokens is None else asdict(one.tokens) for one in episode.completions]
+        self._append(update, {**episodes.to_json(episode), "tokens": tokens})
+
+    def used(self, update: int, scores: Mapping[int, Score]) -> None:
+        """Note with which rewards the update learns from them."""
+        self._append(update, {"scores": [[name, one.value, dict(one.parts)] for name, one in scores.items()]})
+
+    def _append(self, update: int, document: Mapping[str, Any]) -> None:
+        path = self._path(update)
+        is_new = not path.exists()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            file.write(_line(document))
+            file.flush()
+            os.fsync(file.fileno())
+        if is_new:
+            sync_folder(path.parent)
+
+    def _path(self, update: int) -> Path:
+        return self._folder / f"update_{update}.jsonl"
+
+
+Made = Sequence[tuple[Episode, Score, bool]]  # with its reward, and whether its group was live
+
+
+class Told:
+    """What people read of a stage's episodes: each step's, and which tasks teach nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._tries: dict[str, list[bool]] = {}
+
+    @classmethod
+    def of(cls, folder: Path) -> Told:
+        """A stage's, from what its steps have left."""
+        self = cls(folder)
+        for path in sorted(folder.glob("rollouts/episodes_*.jsonl.zst")):
+            for row in read_rows(path):
+                self._count(row["task"]["task_id"], row["outcome"]["resolved"])
+        return self
+
+    def add(self, step: int, made: Made) -> None:
+        """Write down a step's, and count them."""
+        rows = []
+        for episode, score, live in made:
+            resolved = bool(score.parts["resolved"]) if score.parts else None
+            self._count(episode.task_id, resolved)
+            told = {"reward": score.value, "parts": dict(score.parts), "live": live}
+            rows.append(_line({**episodes.to_json(episode.judged(resolved)), **told}))
+        path = self._folder / "rollouts" / f"episodes_{step}.jsonl.zst"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_aside(path, zstandard.ZstdCompressor(level=3).compress(b"".join(rows)))
+        write_aside(self._folder / "tasks.json", orjson.dumps(self._tasks(), option=orjson.OPT_INDENT_2))
+
+    def row(self) -> dict[str, int]:
+        return {f"rlvr/tasks_{name}": len(tasks) for name, tasks in self._tasks().items()}
+
+    def _count(self, task_id: str, resolved: bool | None) -> None:
+        if resolved is not None:
+            self._tries.setdefault(task_id, []).append(resolved)
+
+    def _tasks(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {"always_0": [], "always_1": [], "mixed": []}
+        for task_id, tries in sorted(self._tries.items()):
+            found["mixed" if any(tries) and not all(tries) else f"always_{int(tries[0])}"].append(task_id)
+        return found
+
+
+def covered(folder: Path, step: int) -> Iterable[Path]:
+    """Files of a stage's updates that a state after `step` of them covers."""
+    return [path for path in (folder / _FOLDER).glob("update_*.jsonl") if int(path.stem.split("_")[1]) < step]
+
+
+def _episode(document: Mapping[str, Any]) -> Episode:
+    episode = episodes.from_json(document)
+    completions = tuple(
+        replace(one, tokens=tokens and Tokens(*(tuple(tokens[name]) for name in ("prompt_ids", "ids", "logps"))))
+        for one, tokens in zip(episode.completions, document["tokens"], strict=True)
+    )
+    return replace(episode, completions=completions)
+
+
+def _line(document: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:  # a patch of bytes that are no UTF-8: escapes that Python reads back exactly
+        return json.dumps(document).encode() + b"\n"

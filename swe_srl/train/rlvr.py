@@ -1,0 +1,327 @@
+"""RLVR: a policy's whole attempts at tasks, rewarded by the hidden tests. Only where groups come from is new.
+
+Draw d of a stage is a task, a permutation an epoch; its group is G attempts by the current weights. Each patch is
+graded while other attempts are under way, each attempt is on disk when it ends (`kept.py`), and a group is handed on
+as soon as it is whole: when the batch is full, what is still under way is left.
+
+An attempt's number in the stage is draw · G + its place in the group. Its turns' seeds are hashes of (seed, stage,
+update, task, number, turn): who was faster decides nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, get_args
+
+from swe_srl.agent_config import GradeConfig, ImagesConfig, Limits, TasksConfig
+from swe_srl.config import LiveSandbox
+from swe_srl.data import Dataset
+from swe_srl.episodes import End, Episode
+from swe_srl.errors import ConfigError, DataError, PolicyError, TrainingError
+from swe_srl.evaluate.judging import Judging
+from swe_srl.evaluate.outcomes import RESOLVED, result
+from swe_srl.evaluate.rates import wilson
+from swe_srl.evaluate.trained_on import plain
+from swe_srl.policies import State, seed_of
+from swe_srl.policies.engine import EnginePolicy
+from swe_srl.rollout import Job, Opened, rollout
+from swe_srl.sandboxes.choice import working
+from swe_srl.sandboxes.pool import Pool
+from swe_srl.steps import SPLITS, StepSet
+from swe_srl.tasks import load
+from swe_srl.tasks.images import ahead
+from swe_srl.tasks.opening import opened, refuse_images_without_isolation
+from swe_srl.tasks.variants import base_id
+from swe_srl.train.kept import Kept, Told
+from swe_srl.train.sources import Cursor, Order, in_rounds, teaches
+from swe_srl.train.take import Draw
+from swe_srl.train_config import RlvrStage, TrainConfig
+from swe_srl.types import Completion, Group, Sample, Score, Task, Tokens, Verdict
+
+OVERLONG: frozenset[End] = frozenset({"max steps", "token budget", "wall time", "context too long"})
+
+
+# -------------------------------------------------------------------------------------------- the reward
+
+
+def score(stage: RlvrStage, task: Task, episode: Episode, verdict: Verdict | None) -> Score:
+    """An episode's reward. Without one it has no parts if it was lost to infrastructure; else it was left out.
+
+    `verdict` is None where there was no patch to grade.
+    """
+    word = result(episode.end, episode.trajectory.outcome.patch, verdict)
+    if word == "infrastructure":
+        return Score(None)
+    parts = {"resolved": float(word == RESOLVED)}
+    if stage.partial_credit:
+        parts["partial"] = credit(task, verdict)
+    if episode.end in OVERLONG:
+        parts["overlong"] = 1.0
+        if stage.overlong == "mask":
+            return Score(None, parts)
+    if episode.end == "format errors":
+        return Score(stage.format_penalty, parts)
+    return Score(parts.get("partial", parts["resolved"]), parts)
+
+
+def credit(task: Task, verdict: Verdict | None) -> float:
+    """The share of FAIL_TO_PASS that pass, if every PASS_TO_PASS still does; 0 where the tests gave no results."""
+    if verdict is None or verdict.kind not in ("resolved", "tests fail"):
+        return 0.0
+    failed = set(verdict.failed)
+    if not verdict.resolved and (not failed or failed & set(task.pass_to_pass)):
+        return 0.0
+    return 1 - len(failed & set(task.fail_to_pass)) / len(task.fail_to_pass)
+
+
+def turns_of(episode: Episode, scored: Score, place: int) -> list[Sample]:
+    """Every answered turn as a sample; one without tokens where none was answered, so that its reward is there."""
+    answered = zip(episode.completions, episode.costs, strict=True)
+    turns = [
+        Sample(one.tokens, replace(scored, format_error=cost.format_error), one.text, episode=place)
+        for one, cost in answered
+        if one.tokens is not None  # an engine's always has them
+    ]
+    return turns or [Sample(Tokens((), (), ()), scored, episode=place)]
+
+
+# --------------------------------------------------------------------------------------------- the tasks
+
+
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """A config's, by what data's splits hold out: a task of a held-out repository is never learnt from."""
+
+    train: list[Task]
+    validation: list[Task]
+
+    @classmethod
+    def of(cls, config: TrainConfig, dataset: Dataset) -> Tasks:
+        """Raises ConfigError and DataError, also where nothing is left to learn from, or to validate on."""
+        found: dict[str, list[Task]] = {name: [] for name in SPLITS}
+        held_out = {name: _held_out(dataset.splits[name]) for name in ("test", "validation")}
+        for task in load(config.tasks or TasksConfig()):
+            names = {plain(task.repository), base_id(task.task_id)}
+            found[next((name for name, known in held_out.items() if names & known), "train")].append(task)
+        sizes = ", ".join(f"{name} {len(tasks)}" for name, tasks in found.items())
+        if not found["train"]:
+            raise DataError(f"[tasks]: every task is of a repository that [data] holds out ({sizes})")
+        if not found["validation"] and any(stage.metric == "resolved" for stage in config.stage):
+            raise ConfigError(
+                f'metric = "resolved" is of tasks of the repositories in data.validation: [tasks] has none ({sizes})'
+            )
+        print(f"tasks by the repositories that [data] holds out: {sizes}", file=sys.stderr)
+        return cls(found["train"], found["validation"])
+
+
+def _held_out(steps: StepSet) -> set[str]:
+    """The repositories and the instances of a split."""
+    links = [steps.trajectories[position].task for position, _ in steps.references]
+    names = {plain(link.repository) for link in links if link.repository}
+    return names | {base_id(link.task_id) for link in links if link.task_id}
+
+
+# -------------------------------------------------------------------------------------------- the source
+
+
+@dataclass(frozen=True, slots=True)
+class Arena:
+    """Where attempts are made and graded."""
+
+    kind: str
+    command_timeout_s: float
+    limits: Limits
+    grading: GradeConfig
+    pull: bool
+
+    @classmethod
+    def of(cls, config: TrainConfig, tasks: Sequence[Task]) -> Arena:
+        """A config's, tried once; absent images are pulled. Raises ConfigError."""
+        sandbox, images = config.sandbox or LiveSandbox(), config.images or ImagesConfig()
+        kind = working(sandbox.kind)
+        refuse_images_without_isolation(tasks, kind)
+        ahead(tasks, prune=False, pull=images.pull)
+        return cls(kind, sandbox.timeout_s, config.rollout or Limits(), config.grade or GradeConfig(), images.pull)
+
+
+@dataclass(slots=True)
+class RlvrSource:
+    """Groups of G attempts at a task. A context manager: sandboxes are to be had within its block.
+
+    `held_out` are the tasks of validation, for `metric = "resolved"`.
+    """
+
+    tasks: Sequence[Task]
+    held_out: Sequence[Task]
+    policy: EnginePolicy
+    stage: RlvrStage
+    arena: Arena
+    folder: Path
+    seed: int
+    order: Order = field(init=False)
+    _by_id: dict[str, Task] = field(init=False)
+    _kept: Kept = field(init=False)
+    _told: Told = field(init=False)
+    _judging: Judging = field(init=False)
+    _opened: Opened = field(init=False)
+    _exits: contextlib.ExitStack = field(init=False, default_factory=contextlib.ExitStack)
+    _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
+    _have: dict[int, Episode] = field(init=False, default_factory=dict)  # the update's, by number
+    _scores: dict[int, Score] = field(init=False, default_factory=dict)
+    _timed: _Timed = field(init=False)
+    _waited_s: float = field(init=False, default=0.0)
+
+    def __post_init__(self) -> None:
+        self.order = Order(len(self.tasks), seed_of(self.seed, self.stage.name))
+        self._by_id = {task.task_id: task for task in (*self.tasks, *self.held_out)}
+        self._kept, self._timed = Kept(self.folder), _Timed(self.policy)
+
+    def __enter__(self) -> RlvrSource:
+        arena, enter = self.arena, self._exits.enter_context
+        graders = enter(Pool(arena.kind, max_open=arena.grading.workers, pull=arena.pull))
+        self._judging = enter(Judging(self.folder, graders, arena.grading))
+        rooms = enter(Pool(arena.kind, max_open=arena.limits.workers, pull=arena.pull))
+        self._opened = partial(opened, pool=rooms)
+        self._told = Told.of(self.folder)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._exits.__exit__(kind, error, at)
+
+    def task(self, draw: int) -> Task:
+        return self.tasks[self.order[draw]]
+
+    def is_live(self, group: Group) -> bool:
+        return teaches(group, self.stage)
+
+    def groups(self, update: int, cursor: Cursor) -> Iterator[Group]:
+        """In draw order, each as soon as it is whole. What the update has on disk is not made again."""
+        self._have, self._scores = self._kept.take_up(update)
+        self._timed, self._waited_s = _Timed(self.policy), 0.0
+        yield from in_rounds(self.stage, cursor, partial(self._round, update))
+
+    def _round(self, update: int, first: int, size: int) -> Iterator[Group]:
+        G = self.stage.group_size
+        numbers = range(first * G, (first + size) * G)
+        for number in numbers:
+            if number in self._have and number not in self._scores:
+                self._judge(self._have[number])
+        jobs = [Job(self.task(number // G), number) for number in numbers if number not in self._have]
+        seed = seed_of(self.seed, self.stage.name, update)
+
+        def ended(episode: Episode) -> None:
+            with self._lock:
+                self._kept.add(update, episode)
+            self._judge(episode)
+
+        # Closed where the batch is full: what is under way is surplus.
+        with contextlib.closing(self._attempts(self._timed, jobs, seed, ended)) as made:
+            for draw in range(first, first + size):
+                while any(number not in self._have for number in self._numbers(draw)):
+                    episode = next(made)
+                    self._have[episode.sample] = episode
+                yield self._group(draw)
+
+    def _attempts(self, policy: _Timed, jobs: Sequence[Job], seed: int, ended: Callable[[Episode], None]) -> Any:
+        arena = self.arena
+        return rollout(policy, jobs, self._opened, arena.limits, arena.command_timeout_s, seed, ended=ended)
+
+    def _judge(self, episode: Episode) -> None:
+        """Have it graded meanwhile. It is called by the attempts' threads."""
+        with self._lock:
+            self._judging.take(self._by_id[episode.task_id], episode)
+
+    def _numbers(self, draw: int) -> range:
+        return range(draw * self.stage.group_size, (draw + 1) * self.stage.group_size)
+
+    def _group(self, draw: int) -> Group:
+        """A draw's, when its patches are graded."""
+        task, samples = self.task(draw), list[Sample]()
+        for place, number in enumerate(self._numbers(draw)):
+            episode = self._have[number]
+            if number not in self._scores:
+                self._scores[number] = score(self.stage, task, episode, self._verdict(episode))
+            samples += turns_of(episode, self._scores[number], place)
+        return Group(task.task_id, draw, tuple(samples))
+
+    def _verdict(self, episode: Episode) -> Verdict | None:
+        began = time.perf_counter()
+        verdict = self._judging.verdict(episode)
+        self._waited_s += time.perf_counter() - began
+        return verdict
+
+    # ------------------------------------------------------------------------------- beside the algorithm
+
+    def settle(self, draw: Draw, step: int) -> dict[str, Any]:
+        """Note what step `step` learnt from, and with which rewards; what its event tells of the episodes."""
+        seen = {number: group for group in draw.seen for number in self._numbers(group.draw)}
+        self._kept.used(step - 1, {number: self._scores[number] for number in seen})
+        live = {group.draw for group in draw.live}
+        made = [(self._have[number], self._scores[number], group.draw in live) for number, group in seen.items()]
+        self._told.add(step, made)
+        return {
+            **ends_row(made),
+            **self._told.row(),
+            "time/generation": self._timed.seconds,
+            "time/sandboxes": sum(cost.sandbox_s for episode, _, _ in made for cost in episode.costs),
+            "time/waited_for_grading": self._waited_s,
+        }
+
+    def validate(self) -> dict[str, Any]:
+        """The resolved rate on the held-out tasks, one greedy attempt at each; nothing where there are none."""
+        if not self.held_out:
+            return {}
+        greedy = _Timed(replace(self.policy, temperature=0.0))
+        jobs = [Job(task, 0) for task in self.held_out]
+        made = list(self._attempts(greedy, jobs, seed_of(self.seed, "validation"), self._judge))
+        words = [result(one.end, one.trajectory.outcome.patch, self._judging.verdict(one)) for one in made]
+        scored = [word == RESOLVED for word in words if word != "infrastructure"]
+        if not scored:
+            raise TrainingError(
+                f"none of {len(words)} attempts at the validation tasks could be scored: mend the infrastructure and "
+                "start the same command again, it goes on from the last state"
+            )
+        rate = wilson(sum(scored) / len(scored), len(scored))
+        return {"resolved": rate.value, "resolved_interval": [rate.low, rate.high], "resolved_n": len(scored)}
+
+
+def ends_row(made: Sequence[tuple[Episode, Score, bool]]) -> dict[str, Any]:
+    """Of all episodes that were drawn: how they ended, and what they were worth; shares of those that were not lost."""
+    kept = [(episode, scored) for episode, scored, _ in made if scored.parts]
+    n = max(len(kept), 1)
+    ends = {
+        f"rlvr/end/{end.replace(' ', '_')}": sum(episode.end == end for episode, _ in kept) / n
+        for end in get_args(End)
+        if end != "infrastructure"
+    }
+    return {
+        "rlvr/episodes": len(made),
+        "rlvr/infrastructure": len(made) - len(kept),
+        "rlvr/resolved": sum(scored.parts["resolved"] for _, scored in kept) / n,
+        "rlvr/overlong": sum("overlong" in scored.parts for _, scored in kept) / n,
+        "rlvr/turns": sum(len(episode.costs) for episode, _ in kept) / n,
+        **ends,
+    }
+
+
+@dataclass(slots=True)
+class _Timed:
+    """A policy, and the seconds of its calls."""
+
+    policy: EnginePolicy
+    seconds: float = 0.0
+
+    def __call__(self, states: Sequence[State]) -> list[Completion | PolicyError]:
+        began = time.perf_counter()
+        try:
+            return self.policy(states)
+        finally:
+            self.seconds += time.perf_counter() - began
