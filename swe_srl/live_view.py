@@ -15,10 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from swe_srl.actions import canonical
-from swe_srl.errors import DataError
+from swe_srl.errors import ConfigError, DataError
 from swe_srl.live import SUITE, TIMEOUT_S, Branch, at_step, readable, run_distinct
 from swe_srl.rewards import similarity
-from swe_srl.sandboxes.choice import chosen
+from swe_srl.sandboxes.choice import chosen, trouble
 from swe_srl.types import Action, Step, Trajectory
 
 if TYPE_CHECKING:
@@ -74,6 +74,14 @@ def executed(branch: Branch) -> dict[str, Any]:
 def live_settings(sandbox: LiveSandbox) -> Settings:
     """Where commands run, as a config has it. Raises ConfigError where no sandbox works."""
     return Settings(chosen(sandbox.kind), sandbox.workers, sandbox.timeout_s, sandbox.tasks or SUITE)
+
+
+def working(sandbox: LiveSandbox, wanted: str) -> Settings:
+    """Where a policy's commands will run, tried once; `wanted` is who asks. Raises ConfigError."""
+    settings = live_settings(sandbox)
+    if reason := trouble(settings.kind):
+        raise ConfigError(f"{wanted}, but no sandbox of kind {settings.kind!r} works here: {reason}")
+    return settings
 
 
 def run_all(

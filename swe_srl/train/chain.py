@@ -19,7 +19,7 @@ from swe_srl.disk import folder_aside
 from swe_srl.engines.hf import HFEngine
 from swe_srl.errors import ConfigError, DataError
 from swe_srl.lineage import Lineage, read_lineage
-from swe_srl.live_view import Settings
+from swe_srl.live_view import Settings, working
 from swe_srl.policies import seed_of
 from swe_srl.policies.engine import EnginePolicy
 from swe_srl.progress import bar
@@ -29,7 +29,7 @@ from swe_srl.runs import Run
 from swe_srl.steps import StepSet
 from swe_srl.train import checkpoint
 from swe_srl.train.checkpoint import Progress
-from swe_srl.train.execute import Executor, usable, working
+from swe_srl.train.execute import Executor, usable
 from swe_srl.train.loop import StageRun, train_stage
 from swe_srl.train.model import (
     build_scratch,

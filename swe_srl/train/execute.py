@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from swe_srl.config import LiveSandbox
-from swe_srl.errors import ConfigError, DataError, SandboxError
+from swe_srl.errors import DataError, SandboxError
 from swe_srl.live import Branch, Unopenable, at_step, run_distinct, task_of
-from swe_srl.live_view import Settings, live_settings
-from swe_srl.sandboxes.choice import trouble
+from swe_srl.live_view import Settings, working
 from swe_srl.steps import StepSet
 from swe_srl.train.measure import action_of
 from swe_srl.types import Group, Step
@@ -34,14 +33,6 @@ class Execution:
 
 
 Executed = Mapping[int, Execution]  # draw → what its commands did
-
-
-def working(sandbox: LiveSandbox, wanted: str) -> Settings:
-    """Where a policy's commands will run, tried once; `wanted` is who asks. Raises ConfigError."""
-    settings = live_settings(sandbox)
-    if reason := trouble(settings.kind):
-        raise ConfigError(f"{wanted}, but no sandbox of kind {settings.kind!r} works here: {reason}")
-    return settings
 
 
 def usable(sandbox: LiveSandbox, train: StepSet, path: str) -> Settings:
