@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import tomllib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -25,6 +26,9 @@ from swe_srl.types import Task, Verdict, VerdictKind
 _RESULT = re.compile(r"^(PASSED|FAILED|ERROR) (\S+)", re.MULTILINE)
 GRADE_TIMEOUT_S = 60.0
 _QUICK_S = 30.0
+# What a package has at its top that decides which tests run, and how.
+_STEERING = {"tests", "pytest.ini", ".pytest.ini", "conftest.py", "pyproject.toml", "tox.ini", "setup.cfg"}
+_CANARY = b"\n\ndef test_that_cannot_pass():\n    assert False\n"
 
 
 def load_tasks(path: Path | str, split: str | None = None) -> list[Task]:
@@ -106,12 +110,12 @@ def task_sandbox(task: Task, kind: str) -> Iterator[Sandbox]:
 def grade(task: Task, sandbox: Sandbox, timeout_s: float = GRADE_TIMEOUT_S) -> Verdict:
     """Run the hidden tests on the sandbox's tree as it is now; the sandbox is used up by this.
 
-    Resolved: every test of both lists passes. The package's own tests and pytest's configuration are put
-    back first, whatever was done to them. A test that did not run, or not in time, has failed; only a
-    sandbox that is gone gives no verdict.
+    Resolved: every test of both lists passes, and one that cannot pass fails. What steers the runner is the
+    task's, whatever was done to it (`_put_back`). A test that did not run, or not in time, has failed, whatever
+    the exit code is; only a sandbox that is gone gives no verdict.
     """
     try:
-        _restore_tests(task, sandbox)
+        canary = _put_back(task, sandbox)
         said, timed_out = _tested(task, sandbox, timeout_s)
     except (SandboxError, OSError) as error:
         return Verdict(task.task_id, None, reason=str(error), kind="infrastructure")
@@ -122,6 +126,8 @@ def grade(task: Task, sandbox: Sandbox, timeout_s: float = GRADE_TIMEOUT_S) -> V
     failed = tuple(name for name in wanted if found.get(name) != {"PASSED"})
     if timed_out:
         return Verdict(task.task_id, False, failed, "the tests took too long", "tests timed out")
+    if _is_patched(found, canary):
+        return Verdict(task.task_id, False, wanted, "a test that cannot pass did not fail: the runner was patched")
     return Verdict(task.task_id, not failed, failed, kind=kind_of(task, failed))
 
 
@@ -146,15 +152,36 @@ def _tested(task: Task, sandbox: Sandbox, timeout_s: float) -> tuple[str, bool]:
     return said, timed_out
 
 
-def _restore_tests(task: Task, sandbox: Sandbox) -> None:
-    # Files that could steer pytest and that no package has, and what may be there now in place of its own.
-    names = "tests pytest.ini .pytest.ini conftest.py pyproject.toml tox.ini setup.cfg pytest pytest.py _pytest"
-    removed = sandbox.exec(f"cd {TREE} && rm -rf {names}", _QUICK_S)
+def _is_patched(found: Mapping[str, set[str]], canary: str) -> bool:
+    """Whether the results are not the runner's own: tests beside the one that cannot pass have passed, and it has not
+    failed. Where none has, the package cannot be imported.
+    """
+    beside = f"{canary.partition('::')[0]}::"
+    told = found.get(canary, set())
+    passed = any(name.startswith(beside) for name, statuses in found.items() if statuses == {"PASSED"})
+    return told != {"FAILED"} and (bool(told) or passed)
+
+
+def _put_back(task: Task, sandbox: Sandbox) -> str:
+    """Let all that steers the test runner be the task's, and return the id of a test that must fail. Raises
+    SandboxError and OSError.
+
+    Python and pytest look at the top of the tree first: what the package does not have there goes (a conftest.py, a
+    sitecustomize.py, a module in place of pytest's), and tests and settings are written anew. What a patch may change
+    is inside the package, and that is imported by the process that tests it: a package that patches its runner is told
+    by the test that cannot pass.
+    """
+    files = package_files(task)
+    kept = {".git", *(name.partition("/")[0] for name in files)} - _STEERING
+    names = " ".join(f"! -name {shlex.quote(name)}" for name in sorted(kept))
+    removed = sandbox.exec(f"cd {TREE} && find . -mindepth 1 -maxdepth 1 {names} -exec rm -rf {{}} +", _QUICK_S)
     if removed.exit_code != 0:
         raise SandboxError(f"the tests cannot be put back: {removed.output.strip()[-200:]}")
-    for name, content in package_files(task).items():
-        if name == "pytest.ini" or name.startswith("tests/"):
-            sandbox.write(f"{TREE}/{name}", content)
+    judge = (task.fail_to_pass or task.pass_to_pass)[-1].partition("::")[0]
+    for name, content in files.items():
+        if name.partition("/")[0] in _STEERING:
+            sandbox.write(f"{TREE}/{name}", content + (_CANARY if name == judge else b""))
+    return f"{judge}::test_that_cannot_pass"
 
 
 def _tasks_file(path: Path | str) -> Path:
