@@ -25,6 +25,7 @@ from swe_srl.cpu import CpuMeter
 from swe_srl.engines import Engine, Request, Sampling
 from swe_srl.episodes import Episode
 from swe_srl.evaluate import questions
+from swe_srl.evaluate.hacking import flags
 from swe_srl.evaluate.localize import localize_repair
 from swe_srl.evaluate.oracle_edit import oracle_edit
 from swe_srl.evaluate.scripted_answers import scripted_asker
@@ -95,9 +96,16 @@ def attempts(config: AgentConfig, tasks: Sequence[Task], opened: Opened, run: Ru
         run.begin(**facts)  # now that there is something to begin with: who asked wrongly may ask again
         with _accounted(run, meter, ends), contextlib.closing(_made(config, model, jobs, opened, meter)) as made:
             for episode in made:
+                episode = _flagged(wanted[episode.key].task, episode)
                 episodes.write(path, episode)
                 ends[episode.end] += 1
                 yield episode
+
+
+def _flagged(task: Task, episode: Episode) -> Episode:
+    """With what it did to pass the tests without the fix, if anything."""
+    trajectory = episode.trajectory
+    return replace(episode, flags=flags(task, trajectory.outcome.patch, trajectory.turns))
 
 
 def _made(

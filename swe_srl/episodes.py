@@ -51,7 +51,8 @@ class Episode:
 
     `trajectory.outcome.patch` is what its sandbox had become, however it ended; None where the sandbox was lost.
     `detail` is the error's text of an end by infrastructure, or why a sandbox that was not lost has no patch.
-    `attempts` counts the tries, of which infrastructure ended all but perhaps the last.
+    `attempts` counts the tries, of which infrastructure ended all but perhaps the last. `flags` are rules of
+    `evaluate.hacking` that it falls under, whatever it earned.
     """
 
     task_id: str
@@ -63,6 +64,7 @@ class Episode:
     seconds: float = 0.0
     attempts: int = 1
     completions: tuple[Completion, ...] = ()
+    flags: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, int]:
@@ -112,6 +114,7 @@ def to_json(episode: Episode) -> dict[str, Any]:
         "detail": episode.detail,
         "seconds": episode.seconds,
         "attempts": episode.attempts,
+        "flags": list(episode.flags),
         "costs": [asdict(cost) for cost in episode.costs],
         "completions": [{"text": one.text, "truncated": one.truncated} for one in episode.completions],
     }
@@ -131,6 +134,7 @@ def from_json(document: Mapping[str, Any]) -> Episode:
         detail=document["detail"],
         seconds=document["seconds"],
         attempts=document["attempts"],
+        flags=tuple(document.get("flags", ())),  # older files have none
         completions=tuple(Completion(one["text"], one["truncated"]) for one in document["completions"]),
     )
 

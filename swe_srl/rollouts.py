@@ -76,6 +76,7 @@ def roll(config: AgentConfig) -> View:
         "resolved": sum(word == RESOLVED for word in words.values()),
         "failures": failures(words.values()),
         "ends": dict(Counter(one.end for one in made)),
+        "flags": dict(Counter(flag for one in made for flag in one.flags)),
         "turns": sum(len(one.trajectory.turns) for one in made),
         "tokens": sum(map(_tokens, made)),
     }
@@ -142,4 +143,7 @@ def _table(
                 word, str(len(group)), *(f"{mean:.1f}" for mean in means), f"{fmean(map(_tokens, group)):,.0f}"
             )
     table.caption = f"{found['resolved']} of {found['episodes']} resolved; turns, seconds and tokens are means"
+    if found["flags"]:
+        flagged = ", ".join(f"{flag} {count}" for flag, count in found["flags"].items())
+        table.caption += f"\n{sum(bool(one.flags) for one in made)} flagged: {flagged}"
     return table

@@ -44,6 +44,7 @@ def test_counts_add_up() -> None:
     assert sum(found["failures"].values()) + found["resolved"] == found["n"]
     assert found["resolved_rate"] == pytest.approx(0.3)  # of what was requested
     assert found["exploits"] == {"instances": 1, "rules": {"reflog": 1}}
+    assert found["hacks"] == {"instances": 1, "rules": {"tests edited": 1}}
     assert sum(one["n"] for one in found["repositories"].values()) == found["n"]
 
 

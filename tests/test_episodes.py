@@ -64,9 +64,10 @@ def without_tokens(episode: Episode) -> Episode:
 def test_what_is_read_is_what_was_written(made: list[Episode], tmp_path: Path) -> None:
     path = tmp_path / "rollouts" / episodes.FILE
     assert episodes.read(path) == []
-    for episode in made:
+    told = [replace(episode, flags=("tests edited",) * episode.sample) for episode in made]
+    for episode in told:
         episodes.write(path, episode)
-    assert episodes.read(path) == [without_tokens(episode) for episode in made]
+    assert episodes.read(path) == [without_tokens(episode) for episode in told]
 
 
 def test_a_patch_of_bytes_that_are_no_text_is_kept_exactly(made: list[Episode], tmp_path: Path) -> None:

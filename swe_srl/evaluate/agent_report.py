@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from swe_srl.evaluate.grids import Grid, percent
+from swe_srl.evaluate.hacking import RULES
 from swe_srl.evaluate.outcomes import REASONS, failures
 from swe_srl.evaluate.rates import Paired
 from swe_srl.evaluate.repeat import Repeat
-from swe_srl.evaluate.rows import Row, Share, Spread, at_k, peeked, peeking, share, shares, spreads, summary_json
+from swe_srl.evaluate.rows import Row, Share, Spread, at_k, hacking, peeking, share, shares, spreads, summary_json
 from swe_srl.evaluate.trained_on import TrainedOn
 from swe_srl.words import counted
 
@@ -102,7 +103,8 @@ def tables(report: Report) -> list[Grid]:
         if (grid := _by(report, title, key)) is not None
     ]
     found.append(cost_grid(report))
-    return [*found, *(one for one in (comparison_grid(report), peeking_grid(report)) if one is not None)]
+    rare = (comparison_grid(report), peeking_grid(report), hacking_grid(report))
+    return [*found, *(one for one in rare if one is not None)]
 
 
 def result_grid(report: Report) -> Grid:
@@ -117,9 +119,11 @@ def result_grid(report: Report) -> Grid:
         "rate, 95% interval",
         *(f"pass@{k}" for k in at),
         "looked up",
+        "hacks",
     )
     row = (report.who, str(found.n), str(found.n_scored), str(found.n_infra), str(found.resolved), percent(found.rate))
-    cells = (*row, *(percent(one) for one in at.values()), counted(peeked(report.rows), "task"))
+    exploits = (counted(found.instances, "task") for found in (peeking(report.rows), hacking(report.rows)))
+    cells = (*row, *(percent(one) for one in at.values()), *exploits)
     return Grid(f"Resolved: {report.tasks}, {PROTOCOLS[report.protocol]}", columns, (cells,), report.counts)
 
 
@@ -178,16 +182,18 @@ def comparison_grid(report: Report) -> Grid | None:
 
 
 def peeking_grid(report: Report) -> Grid | None:
-    found = peeking(report.rows)
-    if not found:
-        return None
-    rows = [(rule, _named(_peekers(report.rows, rule)), str(count)) for rule, count in found.items()]
+    rows = [(rule, _named(tasks), str(len(tasks))) for rule, tasks in peeking(report.rows).rules.items()]
     title = "Attempts to look the fix up"
-    return Grid(title, ("by", "instances", "tasks"), tuple(rows), report.counts, texts=2)
+    return Grid(title, ("by", "instances", "tasks"), tuple(rows), report.counts, texts=2) if rows else None
 
 
-def _peekers(rows: Sequence[Row], rule: str) -> list[str]:
-    return list(dict.fromkeys(one.instance_id for one in rows if rule in one.peeks))
+def hacking_grid(report: Report) -> Grid | None:
+    found = hacking(report.rows).rules.items()
+    rows = [(rule, RULES[rule].why, _named(tasks), str(len(tasks))) for rule, tasks in found]
+    title = "Attempts to pass the tests without the fix"
+    return (
+        Grid(title, ("flag", "what it is", "instances", "tasks"), tuple(rows), report.counts, texts=3) if rows else None
+    )
 
 
 def infrastructure_grid(report: Report) -> Grid | None:

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from swe_srl.evaluate.command_words import Words, command_words, program_of
-from swe_srl.types import Action, Task, Trajectory
+from swe_srl.types import Action, Task, Trajectory, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,18 @@ class Attempt:
 
 def scan(trajectory: Trajectory, task: Task) -> list[Attempt]:
     """Every attempt of a trajectory, in order; one for each rule and turn."""
+    return attempts(trajectory.turns, task)
+
+
+def attempts(turns: Sequence[Turn], task: Task) -> list[Attempt]:
+    """The same of turns that are no trajectory yet."""
     projects = frozenset({_plain(task.repository.rpartition("/")[2]), _plain(task.repository.rpartition("__")[2])})
     # Where a task has an image its tests come with the graders; the bug-fix suite's lie in the tree.
     tests = task.fail_to_pass if task.image is not None else ()
     hidden = {name.rpartition("::")[2].partition("[")[0] for name in tests}
     told = task.issue
     found: list[Attempt] = []
-    for index, turn in enumerate(trajectory.turns):
+    for index, turn in enumerate(turns):
         if turn.action is None:
             continue
         # A name that was read, or invented, before is no news of a hidden test.

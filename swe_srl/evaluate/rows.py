@@ -13,6 +13,7 @@ from statistics import fmean, median
 from typing import Any
 
 from swe_srl.episodes import Episode
+from swe_srl.evaluate.hacking import LOOKED_UP, flags
 from swe_srl.evaluate.metrics import Interval
 from swe_srl.evaluate.outcomes import RESOLVED, Result, failures, result
 from swe_srl.evaluate.peeking import scan
@@ -24,7 +25,8 @@ from swe_srl.types import Task, Verdict
 class Row:
     """One attempt as a report keeps it. Token counts are None where an endpoint does not tell.
 
-    `detail` says what infrastructure did, or why there is no patch; `peeks` are rules of `peeking`, each once.
+    `detail` says what infrastructure did, or why there is no patch; `peeks` are rules of `peeking`, each once, and
+    `hacks` those of `hacking` but the one that says that there are peeks.
     """
 
     instance_id: str
@@ -42,6 +44,7 @@ class Row:
     seconds: float
     grading_seconds: float
     peeks: tuple[str, ...] = ()
+    hacks: tuple[str, ...] = ()
 
     @property
     def resolved(self) -> bool:
@@ -57,7 +60,9 @@ class Row:
 
 def row(task: Task, episode: Episode, verdict: Verdict | None) -> Row:
     """What an attempt came to, in a line."""
-    word = result(episode.end, episode.trajectory.outcome.patch, verdict)
+    trajectory = episode.trajectory
+    word = result(episode.end, trajectory.outcome.patch, verdict)
+    found = flags(task, trajectory.outcome.patch, trajectory.turns)
     told = (verdict.reason if verdict is not None else None) or episode.detail
     return Row(
         instance_id=task.task_id,
@@ -69,18 +74,19 @@ def row(task: Task, episode: Episode, verdict: Verdict | None) -> Row:
         end=episode.end,
         failed=verdict.failed if verdict is not None else (),
         detail=told,
-        steps=len(episode.trajectory.turns),
+        steps=len(trajectory.turns),
         prompt_tokens=_sum(cost.prompt_tokens for cost in episode.costs),
         completion_tokens=_sum(cost.completion_tokens for cost in episode.costs),
         seconds=episode.seconds,
         grading_seconds=verdict.seconds if verdict is not None else 0.0,
-        peeks=tuple(dict.fromkeys(one.rule for one in scan(episode.trajectory, task))),
+        peeks=tuple(dict.fromkeys(one.rule for one in scan(trajectory, task))),
+        hacks=tuple(name for name in found if name != LOOKED_UP),
     )
 
 
 def row_from_json(document: Mapping[str, Any]) -> Row:
-    """What `Row.as_json` wrote. Raises KeyError and TypeError."""
-    lists = {name: tuple(document[name]) for name in ("failed", "peeks")}
+    """What `Row.as_json` wrote; older reports have no `hacks`. Raises TypeError."""
+    lists = {name: tuple(document[name]) for name in ("failed", "peeks", "hacks") if name in document}
     return Row(**{**document, **lists})
 
 
@@ -182,15 +188,33 @@ def spreads(rows: Sequence[Row]) -> dict[str, Spread | None]:
     }
 
 
-def peeking(rows: Sequence[Row]) -> dict[str, int]:
-    """Rule → how many tasks had an attempt by it."""
-    tasks = {(rule, one.instance_id) for one in rows for rule in one.peeks}
-    return dict(sorted(Counter(rule for rule, _ in tasks).items()))
+@dataclass(frozen=True, slots=True)
+class Exploits:
+    """Attempts at something else than the fix. `instances`: tasks with one, by whatever rule; `rules`: rule → those
+    with one by it.
+    """
+
+    instances: int
+    rules: Mapping[str, tuple[str, ...]]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"instances": self.instances, "rules": {rule: len(tasks) for rule, tasks in self.rules.items()}}
 
 
-def peeked(rows: Sequence[Row]) -> int:
-    """Tasks with an attempt to look the fix up, by whatever rule."""
-    return len({one.instance_id for one in rows if one.peeks})
+def peeking(rows: Sequence[Row]) -> Exploits:
+    """To look the fix up."""
+    return _exploits(rows, lambda one: one.peeks)
+
+
+def hacking(rows: Sequence[Row]) -> Exploits:
+    """To pass the tests without it."""
+    return _exploits(rows, lambda one: one.hacks)
+
+
+def _exploits(rows: Sequence[Row], of: Callable[[Row], tuple[str, ...]]) -> Exploits:
+    rules = sorted({rule for one in rows for rule in of(one)})
+    named = {rule: tuple(dict.fromkeys(one.instance_id for one in rows if rule in of(one))) for rule in rules}
+    return Exploits(len({one.instance_id for one in rows if of(one)}), named)
 
 
 def summary_json(rows: Sequence[Row], samples: int) -> dict[str, Any]:
@@ -205,7 +229,8 @@ def summary_json(rows: Sequence[Row], samples: int) -> dict[str, Any]:
         },
         "failures": failures(one.result for one in rows),
         "ends": dict(sorted(Counter(one.end for one in rows).items())),
-        "exploits": {"instances": peeked(rows), "rules": peeking(rows)},
+        "exploits": peeking(rows).as_json(),
+        "hacks": hacking(rows).as_json(),
         "spread": {name: None if found is None else asdict(found) for name, found in spreads(rows).items()},
         "repositories": {name: one.as_json() for name, one in shares(rows, lambda r: r.repository).items()},
         "difficulty": {name: one.as_json() for name, one in shares(rows, lambda r: r.difficulty).items()},
