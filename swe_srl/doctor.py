@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from swe_srl.config import LiveSandbox, RecordConfig, RolloutConfig
 from swe_srl.errors import ConfigError
 from swe_srl.loading import load
-from swe_srl.train_config import RlStage, SrlStage, TrainConfig
+from swe_srl.train_config import RlStage, RlvrStage, SrlStage, TrainConfig
 
 if TYPE_CHECKING:
     from swe_srl.steps import StepSet
@@ -117,6 +117,8 @@ def _prefix_reuse(config: TrainConfig, train: StepSet) -> dict[str, float]:
     renderer = Renderer(load_tokenizer(config.model.origin()), config.prompt.settings())
     found = {}
     for stage in config.stage:
+        if isinstance(stage, RlvrStage):  # nobody knows what its attempts will be
+            continue
         order, strands = Order(len(train), seed_of(config.seed, stage.name)), list[Strand]()
         for draw in range(min(stage.batch, PROMPTS)):
             tokens = expert_sample(renderer, train[order[draw]]).tokens

@@ -73,7 +73,7 @@ class Judging:
         return None if key is None else self._known.get(key) or self._asked[key].result()
 
     def _is_asked(self, key: Key) -> bool:
-        """Whether it is being graded, or was. What infrastructure kept from that is graded again when it comes again."""
+        """Whether it is being graded, or was. What infrastructure kept from that may be graded again."""
         future = self._asked.get(key)
         return future is not None and not (future.done() and future.result().resolved is None)
 
