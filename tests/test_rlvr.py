@@ -332,9 +332,10 @@ def test_a_training_from_attempts(left_alone: Path) -> None:
         assert row["rlvr/kept_groups"] == 2
         assert 0 < row["rlvr/resolved"] < 1
         assert row["sampling/sampling_logp_difference/max"] < 1e-4
-        assert row["rlvr/infrastructure"] == 0
+        assert row["rlvr/infrastructure"] == row["rlvr/flagged"] == 0
         made = read_rows(folder / "rollouts" / f"episodes_{row['step']}.jsonl.zst")
         assert len(made) == row["rlvr/episodes"] == 4 * row["rlvr/seen_groups"]
+        assert all(one["flags"] == [] for one in made)
         assert {one["task"]["task_id"] for one in made} <= {"alpha__1", "beta__1"}  # what is held out is not learnt
         assert sum(one["outcome"]["resolved"] for one in made) / len(made) == pytest.approx(row["rlvr/resolved"])
         answers = read_rows(folder / "rollouts" / f"step_{row['step']}.jsonl.zst")

@@ -28,6 +28,7 @@ from swe_srl.rewards import Scorer
 from swe_srl.runs import Run
 from swe_srl.steps import StepSet
 from swe_srl.train import checkpoint
+from swe_srl.train.arena import Arena, Tasks
 from swe_srl.train.checkpoint import Progress
 from swe_srl.train.execute import Executor, usable
 from swe_srl.train.loop import StageRun, train_stage
@@ -43,7 +44,7 @@ from swe_srl.train.model import (
 from swe_srl.train.own import Walking, walkable
 from swe_srl.train.own_source import OwnSource
 from swe_srl.train.probe import probe
-from swe_srl.train.rlvr import Arena, RlvrSource, Tasks
+from swe_srl.train.rlvr import RlvrSource
 from swe_srl.train.sources import SftSource, Source, SrlSource
 from swe_srl.train.validate import Validator
 from swe_srl.train_config import RlStage, RlvrStage, SftStage, SrlStage, TrainConfig

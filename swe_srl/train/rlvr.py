@@ -11,7 +11,6 @@ update, task, number, turn): who was faster decides nothing.
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,29 +20,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, get_args
 
-from swe_srl.agent_config import GradeConfig, ImagesConfig, Limits, TasksConfig
-from swe_srl.config import LiveSandbox
-from swe_srl.data import Dataset
 from swe_srl.episodes import End, Episode
-from swe_srl.errors import ConfigError, DataError, PolicyError, TrainingError
+from swe_srl.errors import PolicyError, TrainingError
+from swe_srl.evaluate.hacking import flags
 from swe_srl.evaluate.judging import Judging
 from swe_srl.evaluate.outcomes import RESOLVED, result
 from swe_srl.evaluate.rates import wilson
-from swe_srl.evaluate.trained_on import plain
 from swe_srl.policies import State, seed_of
 from swe_srl.policies.engine import EnginePolicy
 from swe_srl.rollout import Job, Opened, rollout
-from swe_srl.sandboxes.choice import working
 from swe_srl.sandboxes.pool import Pool
-from swe_srl.steps import SPLITS, StepSet
-from swe_srl.tasks import load
-from swe_srl.tasks.images import ahead
-from swe_srl.tasks.opening import opened, refuse_images_without_isolation
-from swe_srl.tasks.variants import base_id
-from swe_srl.train.kept import Kept, Told
+from swe_srl.tasks.opening import opened
+from swe_srl.train.arena import Arena
+from swe_srl.train.kept import Kept, Made, Told
 from swe_srl.train.sources import Cursor, Order, in_rounds, teaches
 from swe_srl.train.take import Draw
-from swe_srl.train_config import RlvrStage, TrainConfig
+from swe_srl.train_config import RlvrStage
 from swe_srl.types import Completion, Group, Sample, Score, Task, Tokens, Verdict
 
 OVERLONG: frozenset[End] = frozenset({"max steps", "token budget", "wall time", "context too long"})
@@ -93,63 +85,7 @@ def turns_of(episode: Episode, scored: Score, place: int) -> list[Sample]:
     return turns or [Sample(Tokens((), (), ()), scored, episode=place)]
 
 
-# --------------------------------------------------------------------------------------------- the tasks
-
-
-@dataclass(frozen=True, slots=True)
-class Tasks:
-    """A config's, by what data's splits hold out: a task of a held-out repository is never learnt from."""
-
-    train: list[Task]
-    validation: list[Task]
-
-    @classmethod
-    def of(cls, config: TrainConfig, dataset: Dataset) -> Tasks:
-        """Raises ConfigError and DataError, also where nothing is left to learn from, or to validate on."""
-        found: dict[str, list[Task]] = {name: [] for name in SPLITS}
-        held_out = {name: _held_out(dataset.splits[name]) for name in ("test", "validation")}
-        for task in load(config.tasks or TasksConfig()):
-            names = {plain(task.repository), base_id(task.task_id)}
-            found[next((name for name, known in held_out.items() if names & known), "train")].append(task)
-        sizes = ", ".join(f"{name} {len(tasks)}" for name, tasks in found.items())
-        if not found["train"]:
-            raise DataError(f"[tasks]: every task is of a repository that [data] holds out ({sizes})")
-        if not found["validation"] and any(stage.metric == "resolved" for stage in config.stage):
-            raise ConfigError(
-                f'metric = "resolved" is of tasks of the repositories in data.validation: [tasks] has none ({sizes})'
-            )
-        print(f"tasks by the repositories that [data] holds out: {sizes}", file=sys.stderr)
-        return cls(found["train"], found["validation"])
-
-
-def _held_out(steps: StepSet) -> set[str]:
-    """The repositories and the instances of a split."""
-    links = [steps.trajectories[position].task for position, _ in steps.references]
-    names = {plain(link.repository) for link in links if link.repository}
-    return names | {base_id(link.task_id) for link in links if link.task_id}
-
-
 # -------------------------------------------------------------------------------------------- the source
-
-
-@dataclass(frozen=True, slots=True)
-class Arena:
-    """Where attempts are made and graded."""
-
-    kind: str
-    command_timeout_s: float
-    limits: Limits
-    grading: GradeConfig
-    pull: bool
-
-    @classmethod
-    def of(cls, config: TrainConfig, tasks: Sequence[Task]) -> Arena:
-        """A config's, tried once; absent images are pulled. Raises ConfigError."""
-        sandbox, images = config.sandbox or LiveSandbox(), config.images or ImagesConfig()
-        kind = working(sandbox.kind)
-        refuse_images_without_isolation(tasks, kind)
-        ahead(tasks, prune=False, pull=images.pull)
-        return cls(kind, sandbox.timeout_s, config.rollout or Limits(), config.grade or GradeConfig(), images.pull)
 
 
 @dataclass(slots=True)
@@ -265,7 +201,7 @@ class RlvrSource:
         seen = {number: group for group in draw.seen for number in self._numbers(group.draw)}
         self._kept.used(step - 1, {number: self._scores[number] for number in seen})
         live = {group.draw for group in draw.live}
-        made = [(self._have[number], self._scores[number], group.draw in live) for number, group in seen.items()]
+        made = [(self._flagged(number), self._scores[number], group.draw in live) for number, group in seen.items()]
         self._told.add(step, made)
         return {
             **ends_row(made),
@@ -274,6 +210,12 @@ class RlvrSource:
             "time/sandboxes": sum(cost.sandbox_s for episode, _, _ in made for cost in episode.costs),
             "time/waited_for_grading": self._waited_s,
         }
+
+    def _flagged(self, number: int) -> Episode:
+        """With what it did to pass the tests without the fix, if anything: it is told, whatever it earned."""
+        episode = self._have[number]
+        trajectory, task = episode.trajectory, self._by_id[episode.task_id]
+        return replace(episode, flags=flags(task, trajectory.outcome.patch, trajectory.turns))
 
     def validate(self) -> dict[str, Any]:
         """The resolved rate on the held-out tasks, one greedy attempt at each; nothing where there are none."""
@@ -293,7 +235,7 @@ class RlvrSource:
         return {"resolved": rate.value, "resolved_interval": [rate.low, rate.high], "resolved_n": len(scored)}
 
 
-def ends_row(made: Sequence[tuple[Episode, Score, bool]]) -> dict[str, Any]:
+def ends_row(made: Made) -> dict[str, Any]:
     """Of all episodes that were drawn: how they ended, and what they were worth; shares of those that were not lost."""
     kept = [(episode, scored) for episode, scored, _ in made if scored.parts]
     n = max(len(kept), 1)
@@ -307,6 +249,7 @@ def ends_row(made: Sequence[tuple[Episode, Score, bool]]) -> dict[str, Any]:
         "rlvr/infrastructure": len(made) - len(kept),
         "rlvr/resolved": sum(scored.parts["resolved"] for _, scored in kept) / n,
         "rlvr/overlong": sum("overlong" in scored.parts for _, scored in kept) / n,
+        "rlvr/flagged": sum(bool(episode.flags) for episode, _ in kept) / n,
         "rlvr/turns": sum(len(episode.costs) for episode, _ in kept) / n,
         **ends,
     }
