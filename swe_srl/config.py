@@ -147,7 +147,7 @@ class RewardConfig(Strict):
     workers: Natural = 0
 
 
-OWN_THRESHOLD = 0.9  # why so: docs/own-history.md
+OWN_THRESHOLD = 0.8  # why so: docs/own-history.md
 History = Literal["expert", "own", "both"]
 
 

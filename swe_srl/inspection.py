@@ -125,7 +125,8 @@ def run_groups(run: Path, update: int | None) -> View:
     parts: list[RenderableType] = []
     for (stage, draw, step_id), samples in groups.items():
         live = "" if samples[0]["live"] else "  (dropped: the rewards do not differ)"
-        table = Table("reward", "format error", "answer", title=f"{stage}, draw {draw}: {escape(step_id)}{live}")
+        went = f"  (went on by: {samples[0]['went']})" if "went" in samples[0] else ""
+        table = Table("reward", "format error", "answer", title=f"{stage}, draw {draw}: {escape(step_id)}{live}{went}")
         for name in ("what it printed", "what it changed") if executed else ():
             table.add_column(name)
         expert = next((row["expert_executed"] for row in samples if "expert_executed" in row), None)

@@ -19,7 +19,7 @@ from swe_srl.train.objective import Batch, k3, reward_std, rewards
 from swe_srl.train.pieces import Piece
 from swe_srl.train.take import Draw
 from swe_srl.train_config import RlStage, SftStage
-from swe_srl.types import Action, Group, Sample
+from swe_srl.types import Action, Group, Sample, Went
 
 if TYPE_CHECKING:
     from swe_srl.train.execute import Executed
@@ -130,7 +130,15 @@ def group_row(draw: Draw, settings: RlStage) -> dict[str, Any]:
         f"{kind}/groups_kept_only_by_format": sum(_only_format(group, settings) for group in draw.live),
         f"{kind}/unscored": len(responses) - len(values),
         f"{kind}/unscored_groups": sum(len(rewards(group)) < 2 for group in draw.seen),
+        **_went(draw),
     }
+
+
+def _went(draw: Draw) -> dict[str, float]:
+    """How the walks of `history = "own"` went on, as shares of the groups that were asked."""
+    went = [group.went for group in draw.seen if group.went is not None]
+    ways: tuple[Went, ...] = ("own", "ahead", "put back", "lost")
+    return {f"own/{way.replace(' ', '_')}": went.count(way) / len(went) for way in ways} if went else {}
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -152,7 +160,8 @@ def action_of(sample: Sample) -> Action | None:
 def write_rollouts(folder: Path, step: int, draw: Draw, executed: Executed) -> None:
     """Every answer of a step: its prompt by reference, its text, ids and action, its reward with the parts.
 
-    Where a group was executed, each row has what its command did; the first one has the expert's, too.
+    Where a group was executed, each row has what its command did; the first one has the expert's, too. A group of a
+    policy's own history has, in its first row, how that went on, and the prompt: no log holds it.
     """
     live = {group.draw for group in draw.live}
     rows = [
@@ -170,6 +179,7 @@ def write_rollouts(folder: Path, step: int, draw: Draw, executed: Executed) -> N
             "parts": dict(sample.score.parts),
             "format_error": sample.score.format_error,
             **_did(executed, group, i),
+            **({"went": group.went, "prompt_ids": sample.tokens.prompt_ids} if group.went and i == 0 else {}),
         }
         for group in draw.seen
         for i, sample in enumerate(group.samples)

@@ -3,15 +3,18 @@
 At the expert's step k the policy answers in the context of its own earlier commands and of what the sandbox printed.
 Each answer is scored against the expert's step k, as always. Then the trajectory goes on by the first answer:
 
-    own        it is near the expert's command (similarity ≥ threshold): it is executed, and k + 1 is next
-    ahead      it is the expert's command k + 1 word for word, and the expert's k-th only looks (run in a fork, it
-               leaves files and shell as they are), so nothing is missing without it: the answer is executed, and
-               k + 2 is next
+    own        it is near the expert's command (similarity ≥ threshold), and leaves files and shell as that one does:
+               it is executed, and k + 1 is next
+    ahead      it is the expert's command k + 1 word for word, and the expert's k-th only looks, so nothing is missing
+               without it: the answer is executed, and k + 2 is next
     put back   all else, a bad format too: the expert's command is executed in its place, and k + 1 is next
 
-So the k of the question always says what is to be done next, however the policy came there, and no alignment has to
-be searched: a detour is not followed, because nothing says what the expert would have done after it. Steps that are
-no target (another's tool, a filter) are the expert's.
+What a command leaves is tried in a fork, unless it is the expert's word for word. Texts alone cannot tell: a wrong
+edit scores .98, and `cd /testbed && …` before the very same command .84 (docs/own-history.md). So files and shell are
+the expert's at every question, its next command can always be run, and k says what is to be done next. What the
+policy has seen may differ: a near look at the wrong place stays in its history, as it does when it acts alone. No
+alignment is searched: nothing says what the expert would have done after a detour. Steps that are no target (another's
+tool, a filter) are the expert's.
 
 Walks go in lockstep: one call of the policy for the next questions of all of them, then their commands side by side.
 """
@@ -29,8 +32,9 @@ from swe_srl.errors import DataError, SandboxError
 from swe_srl.live import Unopenable, again, readable, require_commands, task_of
 from swe_srl.live_view import Settings
 from swe_srl.policies.engine import EnginePolicy
+from swe_srl.replay_rules import normalise
 from swe_srl.rewards import Attempt, Scorer
-from swe_srl.sandboxes import Sandbox, changes, snapshot
+from swe_srl.sandboxes import Sandbox, snapshot
 from swe_srl.sandboxes.held import Held
 from swe_srl.steps import StepSet
 from swe_srl.tasks.bugfix import task_sandbox
@@ -39,7 +43,7 @@ from swe_srl.types import Action, Completion, Score, Step, Trajectory, Turn, Wen
 
 TOGETHER = 16  # walks in lockstep: so many sandboxes are open. A constant, because a batch's shape follows from it
 _TRIES = 2  # sandboxes a walk: a lost one is made again from the walk's own commands, once
-_SHELL = "pwd; export -p | grep -v OLDPWD; declare -f; alias; set +o; shopt"
+_SHELL = "pwd; umask; unset OLDPWD; export -p; declare -f; set +o; shopt -p"  # what persists (sandboxes/shell.py)
 _LOOK_S = 20.0
 _WORD_FOR_WORD = Score(1.0, {"similarity": 1.0, "same_tool": 1.0})
 
@@ -175,14 +179,7 @@ class _Walker:
         step, (first, score) = self.step, self.answered[0]
         own = None if score.format_error else parse_completion(first.text)[1]
         went = self.way(own, score)
-        if went in ("own", "ahead"):
-            assert own is not None
-            try:
-                self.execute(own)
-            except ValueError:  # what a policy writes may be no path at all
-                went = "put back"
-        if went == "put back":
-            self.execute(step.action)
+        self.execute(own if own is not None and went != "put back" else step.action)
         self.keep(Asked(step, *_columns(self.answered), went))
         self.k += 1
         if went == "ahead":
@@ -204,7 +201,16 @@ class _Walker:
             return "put back"
         if self.is_ahead(own):
             return "ahead"
-        return "own" if score.parts.get("similarity", 0.0) >= self.walking.threshold else "put back"
+        return "own" if self.is_near(own, score) else "put back"
+
+    def is_near(self, own: Action, score: Score) -> bool:
+        expert = self.step.action
+        if canonical(own) == canonical(expert):
+            return True
+        if score.parts.get("similarity", 0.0) < self.walking.threshold:
+            return False
+        left = self.left_by(own)
+        return left is not None and left == self.left_by(expert)
 
     def is_ahead(self, own: Action) -> bool:
         """The last question is never skipped: an agent has to learn to stop."""
@@ -214,42 +220,46 @@ class _Walker:
         text = canonical(own)
         if text == canonical(self.step.action) or text != canonical(Step(self.walk.trajectory, after).action):
             return False
-        return self.only_looks()
+        before = self.left_by(None)
+        return before is not None and before == self.left_by(self.step.action)
 
-    def only_looks(self) -> bool:
-        """Whether the expert's command leaves files and shell as they are: tried in a fork. A lost one says no."""
+    def left_by(self, action: Action | None) -> tuple[str, str] | None:
+        """Files and shell as a command leaves them, tried in a fork; None: as they are. None if nobody can say."""
         try:
             with closing(self.box().fork()) as fork, self.held.keep(fork):
-                since, shell = snapshot(fork), fork.exec(_SHELL, _LOOK_S).output
-                again(self.step.expert, self.walk.trajectory, fork, self.walking.sandbox.timeout_s)
-                return fork.exec(_SHELL, _LOOK_S).output == shell and changes(fork, since=since) == ""
-        except (SandboxError, OSError):
-            return False
+                if action is not None:
+                    self.run(action, fork)
+                return snapshot(fork), normalise(fork.exec(_SHELL, _LOOK_S).output)
+        except (SandboxError, OSError, ValueError):  # ValueError: what a policy writes may be no path at all
+            return None
+
+    def run(self, action: Action, sandbox: Sandbox) -> str:
+        """What it printed."""
+        turn = Turn("", action, None)
+        return readable(again(turn, self.walk.trajectory, sandbox, self.walking.sandbox.timeout_s).observation)
 
     def execute(self, action: Action) -> None:
-        """Run it, if there is still a question after it, and remember what it printed. Sets `lost`.
-
-        Raises ValueError for what no sandbox can be asked.
-        """
+        """Run it, if there is still a question after it, and remember what it printed. Sets `lost`."""
         while self.lost is None and self.k < self.last:
             try:
-                ran = again(Turn("", action, None), self.walk.trajectory, self.box(), self.walking.sandbox.timeout_s)
+                printed = self.run(action, self.box())
             except (SandboxError, OSError) as error:
                 self.let_go()
                 self.lost = str(error) if self.opened >= _TRIES else None
             else:
-                self.turns.append(Turn("", action, readable(ran.observation)))
+                self.turns.append(Turn("", action, printed))
                 return
 
     def box(self) -> Sandbox:
         """The walk's sandbox; a new one is brought to where the walk is. Raises SandboxError and OSError."""
         if self.sandbox is None:
             self.opened += 1
-            task = task_of(self.walk.trajectory, self.walking.sandbox.suite)
-            sandbox = self.boxes.enter_context(task_sandbox(task, self.walking.sandbox.kind))
+            settings = self.walking.sandbox
+            task = task_of(self.walk.trajectory, settings.suite)
+            sandbox = self.boxes.enter_context(task_sandbox(task, settings.kind))
             self.boxes.enter_context(self.held.keep(sandbox))
             for turn in self.turns:
-                again(turn, self.walk.trajectory, sandbox, self.walking.sandbox.timeout_s)
+                again(turn, self.walk.trajectory, sandbox, settings.timeout_s)
             self.sandbox = sandbox
         return self.sandbox
 
