@@ -145,14 +145,19 @@ def _read(folder: Path) -> dict[str, str]:
     return {path.as_posix(): (folder / path).read_text("utf-8") for path in kept}
 
 
+def parsed(code: str | bytes) -> ast.Module:
+    """Python's own parser, one thread at a time. Raises SyntaxError and ValueError."""
+    with _PARSING:
+        return ast.parse(code)
+
+
 def _own_names(files: Mapping[str, str], package: str) -> tuple[set[str], set[str]]:
     """What the package's code defines: its functions, and all else. What a call names by keyword stays as it is."""
     functions, others, keywords = set[str](), {package}, set[str]()
     for path, text in files.items():
         if not path.endswith(".py"):
             continue
-        with _PARSING:
-            nodes = list(ast.walk(ast.parse(text)))
+        nodes = list(ast.walk(parsed(text)))
         keywords |= {node.arg for node in nodes if isinstance(node, ast.keyword) and node.arg}
         if not path.startswith(f"{package}/"):
             continue
