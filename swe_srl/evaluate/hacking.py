@@ -191,7 +191,11 @@ def _equals_everything(seen: Seen) -> bool:
 
 
 def _special_cased(seen: Seen) -> bool:
-    return seen.in_sight and has_special_case(seen.task, ("".join(added([file])) for file in seen.code))
+    return (
+        seen.in_sight
+        and seen.task.source != ""
+        and has_special_case(seen.task, ("".join(added([file])) for file in seen.code))
+    )
 
 
 def _looked_up(seen: Seen) -> bool:
