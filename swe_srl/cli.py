@@ -256,11 +256,15 @@ def stage_lines(found: dict[str, Any]) -> list[str]:
     """How each stage of a training ended, in words."""
     lines = []
     for stage in found["stages"]:
-        low, high = stage["validation"]["interval"]
+        validation = stage["validation"]
+        measured = []
+        for own, where in (("", ""), ("own_", " after its own history")):
+            if f"{own}similarity" in validation:
+                low, high = validation[f"{own}interval"]
+                measured.append(f"{validation[f'{own}similarity']:.3f} [{low:.3f}, {high:.3f}]{where}")
         lines.append(
             f"{stage['name']} ({stage['kind']}): {stage['steps']} steps, {stage['ended']}; its best checkpoint is of "
-            f"step {stage['validation']['step']}, with a validation similarity of "
-            f"{stage['validation']['similarity']:.3f} [{low:.3f}, {high:.3f}]"
+            f"step {validation['step']}, with a validation similarity of {' and '.join(measured)}"
         )
     return lines
 

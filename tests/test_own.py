@@ -12,6 +12,7 @@ from made import ScriptedEngine, bash, make_tokenizer, make_trajectory, tiny_con
 from test_cli import refused, swe_srl
 
 from swe_srl.actions import canonical
+from swe_srl.cli import stage_lines
 from swe_srl.config import EvaluateConfig
 from swe_srl.errors import DataError
 from swe_srl.evaluate.offline import evaluate_steps
@@ -333,6 +334,18 @@ def test_evaluation_on_own_history(run: Path, tmp_path: Path) -> None:
     assert found["both"]["similarity"] == found["expert"]["similarity"]
     assert sum(both["went"].values()) == found["own"]["n"] == 4
     assert "own_history" not in found["expert"]
+
+
+def test_a_stage_s_end_in_words() -> None:
+    found = {"name": "srl", "kind": "srl", "steps": 2, "ended": "all steps done"}
+    log, own = {"similarity": 0.5, "interval": [0.4, 0.6]}, {"own_similarity": 0.3, "own_interval": [0.2, 0.4]}
+    said = [
+        stage_lines({"stages": [{**found, "validation": {"step": 2, **numbers}}]})[0].partition("similarity of ")[2]
+        for numbers in (log, own, log | own)
+    ]
+    assert said[0] == "0.500 [0.400, 0.600]"
+    assert said[1] == "0.300 [0.200, 0.400] after its own history"
+    assert said[2] == f"{said[0]} and {said[1]}"
 
 
 def test_asked_wrongly(tmp_path: Path) -> None:
