@@ -117,6 +117,16 @@ class RlvrStage(RlStage):
     format_penalty: float = Field(-1.0, description="reward of an attempt that format errors ended")
     partial_credit: bool = Field(False, description="the share of FAIL_TO_PASS that pass, if no PASS_TO_PASS is lost")
     overlong: Literal["count", "mask"] = Field("count", description="with what the tests say, or left out")
+    max_lag: Natural = Field(0, description="updates that the weights which draw a batch may be behind")
+
+    @model_validator(mode="after")
+    def _older_samples_are_weighted(self) -> RlvrStage:
+        if self.max_lag and self.sampler_weight_cap is None:
+            raise ValueError(
+                "max_lag > 0 learns from samples of older weights, which need importance weights: set "
+                "sampler_weight_cap, such as 2.0"
+            )
+        return self
 
 
 AnyStage = Annotated[SftStage | SrlStage | RlvrStage, Field(discriminator="kind")]

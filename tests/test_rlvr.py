@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import multiprocessing
+import shutil
 import signal
 import sys
 from dataclasses import replace
@@ -312,6 +313,16 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(train(config)["checkpoint"])
 
 
+LAG = {"max_lag": 1, "sampler_weight_cap": 2.0, "steps": 4, "save_every": 3, "validate_every": 4}
+
+
+@pytest.fixture(scope="module")
+def lagging(warm: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("lagging")
+    train(rlvr_config(folder, warm, stage=LAG))
+    return folder / "run"
+
+
 @pytest.fixture(scope="module")
 def left_alone(warm: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("left_alone")
@@ -360,14 +371,14 @@ POINTS = [
 ]
 
 
-def start(folder: Path, warm: str, point: Point | None) -> bool:
+def start(folder: Path, warm: str, point: Point | None, **changes: Any) -> bool:
     """Train in a process of its own; whether it died."""
 
     def run() -> None:
         sys.stderr = (folder / "log.txt").open("a", buffering=1)
         if point is not None:
             sys.setprofile(killer(point))
-        train(rlvr_config(folder, warm, stage={"metric": "resolved"}))
+        train(rlvr_config(folder, warm, stage=changes or {"metric": "resolved"}))
 
     process = multiprocessing.get_context("fork").Process(target=run)
     process.start()
@@ -413,6 +424,38 @@ def test_a_killed_training_runs_no_episode_twice(left_alone: Path, warm: str, tm
     assert told(left_alone) == told(tmp_path / "run")
 
 
+# -------------------------------------------------------------------------------------------------- lag
+
+
+def test_batches_that_are_drawn_ahead(lagging: Path, left_alone: Path) -> None:
+    """Batch u is of the weights after u − 1 updates: its log-probabilities differ from the trainer's."""
+    rows = steps(lagging)
+    assert [row["rlvr/lag"] for row in rows] == [0, 1, 1, 1]
+    assert all(list(row["rlvr/lag_histogram"].values()) == [8] for row in rows)
+    gaps = [row["sampling/sampling_logp_difference/max"] for row in rows]
+    print("sampler and trainer differ by", gaps)
+    assert gaps[0] < 1e-4
+    assert min(gaps[1:]) > 1e-3
+    first = "stages/1-rlvr/rollouts/step_1.jsonl.zst"
+    assert [row["ids"] for row in read_rows(lagging / first)] == [row["ids"] for row in read_rows(left_alone / first)]
+
+
+def test_a_killed_training_that_lags_goes_on(lagging: Path, warm: str, tmp_path: Path) -> None:
+    """It is killed after a state: the batch to come is of weights that are older than the state's."""
+    assert start(tmp_path, warm, Point("the fourth update", "learn", "loop.py", "train_stage", "rlvr", 4), **LAG)
+    shutil.rmtree(tmp_path / "run" / "stages" / "1-rlvr" / "episodes")  # it has to be drawn again
+    assert not start(tmp_path, warm, None, **LAG)
+    assert "going on after step 3" in (tmp_path / "log.txt").read_text()
+    last = "stages/1-rlvr/rollouts/step_4.jsonl.zst"
+    assert [row["ids"] for row in read_rows(lagging / last)] == [
+        row["ids"] for row in read_rows(tmp_path / "run" / last)
+    ]
+    assert told(lagging) == told(tmp_path / "run")
+    # Others shared the calls that sampled them again, and importance weights learn from the last digits.
+    expected, found = weights(lagging), weights(tmp_path / "run")
+    assert all(torch.allclose(expected[name], found[name], rtol=0, atol=1e-4) for name in expected)
+
+
 # ---------------------------------------------------------------------------------------------- configs
 
 
@@ -422,7 +465,7 @@ def test_a_killed_training_runs_no_episode_twice(left_alone: Path, warm: str, tm
         ({"sandbox": {"kind": "local", "workers": 3}}, "rollout.workers"),
         ({"images": {"prune": True}}, "next epoch"),
         ({"stage": {"kind": "srl"}, "sandbox": None}, "tasks, rollout: of attempts"),
-        ({"stage": {"max_lag": 1}}, "unknown key"),
+        ({"stage": {"max_lag": 1}}, "set sampler_weight_cap"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, changes: dict[str, Any], words: str) -> None:

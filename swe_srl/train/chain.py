@@ -28,6 +28,7 @@ from swe_srl.rewards import Scorer
 from swe_srl.runs import Run
 from swe_srl.steps import StepSet
 from swe_srl.train import checkpoint
+from swe_srl.train.ahead import Ahead
 from swe_srl.train.arena import Arena, Tasks
 from swe_srl.train.checkpoint import Progress
 from swe_srl.train.execute import Executor, usable
@@ -166,7 +167,9 @@ class Chain:
 
         model = load_model(self.origin, device)
         self._refuse_long_prompts(model, renderer, held_out)
+        lags = isinstance(settings, RlvrStage) and settings.max_lag > 0
         engine = HFEngine(model, dtype, config.engine.ids().max_batch_tokens)
+        drawing = HFEngine(model, dtype, config.engine.max_batch_tokens) if lags else engine
         policy = EnginePolicy(renderer, engine, config.engine.max_tokens)
         if settings.prefix_sharing:
             share_prefixes(model)
@@ -175,7 +178,7 @@ class Chain:
         if config.model.lora is not None:
             model = with_lora(model, config.model.lora, seed_of(config.seed, settings.name, "lora"))
 
-        source, n, lineage = self._source(settings, policy, model)
+        source, n, lineage = self._source(settings, policy, drawing, model)
         return StageRun(
             settings=settings,
             total=_total(settings, n),
@@ -204,7 +207,7 @@ class Chain:
         )
 
     def _source(
-        self, settings: SftStage | SrlStage | RlvrStage, policy: EnginePolicy, model: Any
+        self, settings: SftStage | SrlStage | RlvrStage, policy: EnginePolicy, drawing: HFEngine, model: Any
     ) -> tuple[Source, int, Lineage]:
         """Where groups come from, of how many draws an epoch is, and what a checkpoint was trained on then."""
         config, before, prompt = self.config, read_lineage(self.origin), self.config.prompt.model_dump()
@@ -213,7 +216,8 @@ class Chain:
             assert self.arena is not None
             tasks, held_out = self.tasks.train, self.tasks.validation if settings.metric == "resolved" else []
             acting = replace(policy, temperature=settings.temperature, positions=_positions(model))
-            rlvr = RlvrSource(tasks, held_out, acting, settings, self.arena, self.folder, config.seed)
+            drawn = replace(acting, engine=drawing)
+            rlvr = RlvrSource(tasks, held_out, drawn, acting, settings, self.arena, self.folder, config.seed)
             return rlvr, len(tasks), before.extended((), settings.name, prompt, tasks)
         walks = isinstance(settings, SrlStage) and settings.history == "own"
         steps = self._learnable(policy.renderer, "walked" if walks else "train")
@@ -262,12 +266,24 @@ class Chain:
 @contextlib.contextmanager
 def _attempting(stage: StageRun) -> Iterator[None]:
     """While an RLVR stage runs its sandboxes are to be had."""
-    if not isinstance(stage.source, RlvrSource):
+    if not isinstance(source := stage.source, RlvrSource):
         yield
         return
-    with stage.source as source:
-        stage.settle, stage.attempts = source.settle, source.validate
-        yield
+    stage.settle, stage.attempts = source.settle, source.validate
+    if source.stage.max_lag == 0:
+        with source:
+            yield
+        return
+    older = checkpoint.older_weights(stage.folder)
+    ahead = Ahead(source, source.stage, source.policy.engine, stage.total, stage.progress, older)
+    ahead.publish(stage.progress.step, named_weights(stage.model))
+    try:
+        with source, ahead:
+            stage.ahead = ahead
+            yield
+    finally:
+        ahead.join()  # now that its sandboxes are closed
+        source.policy.engine.close()
 
 
 def _positions(model: Any) -> int | None:

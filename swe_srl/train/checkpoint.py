@@ -10,6 +10,7 @@ done.json                the stage is over: its result
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,11 @@ def save(
     optimizer: Any,
     lineage: Lineage,
     keep: int,
+    older: Mapping[int, Mapping[str, torch.Tensor]],
 ) -> None:
     """Write checkpoint and state of the current step, and remove what `keep` no longer covers.
+
+    `older` weights, by their updates, draw batches to come (`ahead.py`): they are of the state.
 
     A step that is saved already is left as it is: a stage that converges right after it would write the same
     weights, and replacing the only state is a moment without one.
@@ -69,6 +73,7 @@ def save(
         with folder_aside(folder / "trainer_state" / name) as aside:
             weights = {key: value for key, value in model.named_parameters() if value.requires_grad}
             state = {"progress": asdict(progress), "weights": weights, "optimizer": optimizer.state_dict()}
+            state |= {"older": older} if older else {}
             torch.save(state, aside / "state.pt")
     _tidy(folder, progress, keep)
 
@@ -108,6 +113,15 @@ def resume(folder: Path, model: Any, optimizer: Any, keep: int) -> Progress | No
     progress = Progress(**(fields | {"cursor": Cursor(**fields["cursor"])}))
     _tidy(folder, progress, keep)  # a kill may have come between the state and this
     return progress
+
+
+def older_weights(folder: Path) -> dict[int, dict[str, torch.Tensor]]:
+    """What the last state has of weights before its own."""
+    states = saved_steps(folder / "trainer_state")
+    if not states:
+        return {}
+    found: dict[int, dict[str, torch.Tensor]] = torch.load(states[-1] / "state.pt", weights_only=True).get("older", {})
+    return found
 
 
 def finish(folder: Path, result: dict[str, Any]) -> None:

@@ -37,6 +37,7 @@ from swe_srl.policies.engine import EnginePolicy
 from swe_srl.progress import Tick
 from swe_srl.runs import Run
 from swe_srl.train import checkpoint
+from swe_srl.train.ahead import Ahead
 from swe_srl.train.checkpoint import Progress
 from swe_srl.train.execute import Executed
 from swe_srl.train.measure import Meter, write_rollouts
@@ -76,6 +77,7 @@ class StageRun:
     execute: Callable[[Draw], Callable[[], Executed]] = lambda draw: dict  # srl.execute; else nothing is run
     settle: Callable[[Draw, int], dict[str, Any]] = lambda draw, step: {}  # RLVR: keeps and tells of episodes
     attempts: Callable[[], dict[str, Any]] = dict  # RLVR: at the tasks of validation
+    ahead: Ahead | None = None  # RLVR with a lag: batches are drawn while updates run
 
 
 def train_stage(stage: StageRun, tick: Tick) -> Progress:
@@ -85,7 +87,7 @@ def train_stage(stage: StageRun, tick: Tick) -> Progress:
         validate_and_save(stage)
     while progress.step < stage.total and progress.ended is None:
         meter = Meter()
-        draw = take(stage.source, settings, progress)
+        draw = stage.ahead.take() if stage.ahead else take(stage.source, settings, progress)
         meter.mark("sample")
         told = stage.settle(draw, progress.step + 1)
         if draw.converged:
@@ -99,6 +101,8 @@ def train_stage(stage: StageRun, tick: Tick) -> Progress:
                 progress.ended = "all epochs drawn"
             if isinstance(settings, RlStage):
                 stage.policy.engine.load_weights(named_weights(stage.model))
+                if stage.ahead:
+                    stage.ahead.publish(progress.step, named_weights(stage.model))
                 write_rollouts(stage.folder, progress.step, draw, executed())
             row = stage.run.event(kind="step", stage=settings.name, step=progress.step, **meter.row(), **told)
             tick(progress.step, note(row))
@@ -210,6 +214,7 @@ def validate_and_save(stage: StageRun) -> None:
         stage.optimizer,
         stage.lineage,
         settings.keep_last,
+        stage.ahead.older(progress.step) if stage.ahead else {},
     )
 
 

@@ -33,6 +33,7 @@ from swe_srl.sandboxes.pool import Pool
 from swe_srl.tasks.opening import opened
 from swe_srl.train.arena import Arena
 from swe_srl.train.kept import Kept, Made, Told
+from swe_srl.train.objective import rewards
 from swe_srl.train.sources import Cursor, Order, in_rounds, teaches
 from swe_srl.train.take import Draw
 from swe_srl.train_config import RlvrStage
@@ -92,12 +93,14 @@ def turns_of(episode: Episode, scored: Score, place: int) -> list[Sample]:
 class RlvrSource:
     """Groups of G attempts at a task. A context manager: sandboxes are to be had within its block.
 
-    `held_out` are the tasks of validation, for `metric = "resolved"`.
+    `policy` draws, by weights that may lag; `newest` attempts the tasks of validation, `held_out`, where
+    `metric = "resolved"`.
     """
 
     tasks: Sequence[Task]
     held_out: Sequence[Task]
     policy: EnginePolicy
+    newest: EnginePolicy
     stage: RlvrStage
     arena: Arena
     folder: Path
@@ -110,15 +113,12 @@ class RlvrSource:
     _opened: Opened = field(init=False)
     _exits: contextlib.ExitStack = field(init=False, default_factory=contextlib.ExitStack)
     _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
-    _have: dict[int, Episode] = field(init=False, default_factory=dict)  # the update's, by number
-    _scores: dict[int, Score] = field(init=False, default_factory=dict)
-    _timed: _Timed = field(init=False)
-    _waited_s: float = field(init=False, default=0.0)
+    _made: dict[int, _Made] = field(init=False, default_factory=dict)  # by update, until it is settled
 
     def __post_init__(self) -> None:
         self.order = Order(len(self.tasks), seed_of(self.seed, self.stage.name))
         self._by_id = {task.task_id: task for task in (*self.tasks, *self.held_out)}
-        self._kept, self._timed = Kept(self.folder), _Timed(self.policy)
+        self._kept = Kept(self.folder)
 
     def __enter__(self) -> RlvrSource:
         arena, enter = self.arena, self._exits.enter_context
@@ -140,17 +140,16 @@ class RlvrSource:
 
     def groups(self, update: int, cursor: Cursor) -> Iterator[Group]:
         """In draw order, each as soon as it is whole. What the update has on disk is not made again."""
-        self._have, self._scores = self._kept.take_up(update)
-        self._timed, self._waited_s = _Timed(self.policy), 0.0
-        yield from in_rounds(self.stage, cursor, partial(self._round, update))
+        made = self._made[update] = _Made(*self._kept.take_up(update), _Timed(self.policy))
+        yield from in_rounds(self.stage, cursor, partial(self._round, update, made))
 
-    def _round(self, update: int, first: int, size: int) -> Iterator[Group]:
+    def _round(self, update: int, made: _Made, first: int, size: int) -> Iterator[Group]:
         G = self.stage.group_size
         numbers = range(first * G, (first + size) * G)
         for number in numbers:
-            if number in self._have and number not in self._scores:
-                self._judge(self._have[number])
-        jobs = [Job(self.task(number // G), number) for number in numbers if number not in self._have]
+            if number in made.episodes and number not in made.scores:
+                self._judge(made.episodes[number])
+        jobs = [Job(self.task(number // G), number) for number in numbers if number not in made.episodes]
         seed = seed_of(self.seed, self.stage.name, update)
 
         def ended(episode: Episode) -> None:
@@ -159,12 +158,12 @@ class RlvrSource:
             self._judge(episode)
 
         # Closed where the batch is full: what is under way is surplus.
-        with contextlib.closing(self._attempts(self._timed, jobs, seed, ended)) as made:
+        with contextlib.closing(self._attempts(made.policy, jobs, seed, ended)) as attempts:
             for draw in range(first, first + size):
-                while any(number not in self._have for number in self._numbers(draw)):
-                    episode = next(made)
-                    self._have[episode.sample] = episode
-                yield self._group(draw)
+                while any(number not in made.episodes for number in self._numbers(draw)):
+                    episode = next(attempts)
+                    made.episodes[episode.sample] = episode
+                yield self._group(draw, made)
 
     def _attempts(self, policy: _Timed, jobs: Sequence[Job], seed: int, ended: Callable[[Episode], None]) -> Any:
         arena = self.arena
@@ -178,42 +177,41 @@ class RlvrSource:
     def _numbers(self, draw: int) -> range:
         return range(draw * self.stage.group_size, (draw + 1) * self.stage.group_size)
 
-    def _group(self, draw: int) -> Group:
+    def _group(self, draw: int, made: _Made) -> Group:
         """A draw's, when its patches are graded."""
         task, samples = self.task(draw), list[Sample]()
         for place, number in enumerate(self._numbers(draw)):
-            episode = self._have[number]
-            if number not in self._scores:
-                self._scores[number] = score(self.stage, task, episode, self._verdict(episode))
-            samples += turns_of(episode, self._scores[number], place)
+            episode, began = made.episodes[number], time.perf_counter()
+            if number not in made.scores:
+                made.scores[number] = score(self.stage, task, episode, self._judging.verdict(episode))
+            made.waited_s += time.perf_counter() - began
+            samples += turns_of(episode, made.scores[number], place)
         return Group(task.task_id, draw, tuple(samples))
-
-    def _verdict(self, episode: Episode) -> Verdict | None:
-        began = time.perf_counter()
-        verdict = self._judging.verdict(episode)
-        self._waited_s += time.perf_counter() - began
-        return verdict
 
     # ------------------------------------------------------------------------------- beside the algorithm
 
     def settle(self, draw: Draw, step: int) -> dict[str, Any]:
-        """Note what step `step` learnt from, and with which rewards; what its event tells of the episodes."""
+        """Note what step `step` learns from, and with which rewards; what its event tells of the episodes."""
+        found = self._made.pop(step - 1)
         seen = {number: group for group in draw.seen for number in self._numbers(group.draw)}
-        self._kept.used(step - 1, {number: self._scores[number] for number in seen})
+        self._kept.used(step - 1, {number: found.scores[number] for number in seen})
         live = {group.draw for group in draw.live}
-        made = [(self._flagged(number), self._scores[number], group.draw in live) for number, group in seen.items()]
+        made = [
+            (self._flagged(found.episodes[number]), found.scores[number], group.draw in live)
+            for number, group in seen.items()
+        ]
         self._told.add(step, made)
         return {
             **ends_row(made),
             **self._told.row(),
-            "time/generation": self._timed.seconds,
+            **lag_row(draw, min(step - 1, self.stage.max_lag)),
+            "time/generation": found.policy.seconds,
             "time/sandboxes": sum(cost.sandbox_s for episode, _, _ in made for cost in episode.costs),
-            "time/waited_for_grading": self._waited_s,
+            "time/waited_for_grading": found.waited_s,
         }
 
-    def _flagged(self, number: int) -> Episode:
+    def _flagged(self, episode: Episode) -> Episode:
         """With what it did to pass the tests without the fix, if anything: it is told, whatever it earned."""
-        episode = self._have[number]
         trajectory, task = episode.trajectory, self._by_id[episode.task_id]
         return replace(episode, flags=flags(task, trajectory.outcome.patch, trajectory.turns))
 
@@ -221,7 +219,7 @@ class RlvrSource:
         """The resolved rate on the held-out tasks, one greedy attempt at each; nothing where there are none."""
         if not self.held_out:
             return {}
-        greedy = _Timed(replace(self.policy, temperature=0.0))
+        greedy = _Timed(replace(self.newest, temperature=0.0))
         jobs = [Job(task, 0) for task in self.held_out]
         made = list(self._attempts(greedy, jobs, seed_of(self.seed, "validation"), self._judge))
         words = [result(one.end, one.trajectory.outcome.patch, self._judging.verdict(one)) for one in made]
@@ -253,6 +251,22 @@ def ends_row(made: Made) -> dict[str, Any]:
         "rlvr/turns": sum(len(episode.costs) for episode, _ in kept) / n,
         **ends,
     }
+
+
+def lag_row(draw: Draw, lag: int) -> dict[str, Any]:
+    """How many updates behind the weights were that drew what is learnt from; the histogram counts episodes."""
+    episodes = sum(len(rewards(group)) for group in draw.live)
+    return {"rlvr/lag": lag, "rlvr/lag_histogram": {str(lag): episodes}}
+
+
+@dataclass(slots=True)
+class _Made:
+    """What an update has of attempts, by number."""
+
+    episodes: dict[int, Episode]
+    scores: dict[int, Score]
+    policy: _Timed
+    waited_s: float = 0.0
 
 
 @dataclass(slots=True)
