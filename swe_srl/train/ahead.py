@@ -61,7 +61,8 @@ class Ahead:
 
     def join(self) -> None:
         """Wait for what is under way; it ends where its sandboxes are closed."""
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def publish(self, version: int, weights: Iterable[tuple[str, Tensor]]) -> None:
         """The weights after `version` updates; those that no batch to come is drawn by are let go."""
