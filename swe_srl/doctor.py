@@ -12,10 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swe_srl.config import LiveSandbox, RecordConfig, RolloutConfig
+from swe_srl.config import RecordConfig, RolloutConfig
 from swe_srl.errors import ConfigError
 from swe_srl.loading import load
-from swe_srl.train_config import RlStage, RlvrStage, SrlStage, TrainConfig
+from swe_srl.train_config import RlStage, RlvrStage, TrainConfig
 
 if TYPE_CHECKING:
     from swe_srl.steps import StepSet
@@ -73,14 +73,13 @@ def _fits(config: TrainConfig, machine: dict[str, Any]) -> dict[str, Any]:
     import torch
 
     from swe_srl.data import load_dataset, require
-    from swe_srl.train.execute import usable
+    from swe_srl.train.chain import where_commands_run
     from swe_srl.train.model import device_of
 
     dataset = load_dataset(config.data)
     for name in ("train", "validation"):
         require(dataset, name, config.data.path)
-    executes = any(isinstance(stage, SrlStage) and stage.execute for stage in config.stage)
-    live = usable(config.sandbox or LiveSandbox(), dataset.splits["train"], config.data.path) if executes else None
+    live, dataset = where_commands_run(config, dataset)
     parameters, device = _parameters(config), device_of(config.model)
     engine = parameters * (2 if config.model.dtype == "bfloat16" else 4)
     need = parameters * BYTES_A_PARAMETER + engine

@@ -60,7 +60,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     dataset = load_dataset(config.data)
     for name in ("train", "validation"):
         require(dataset, name, config.data.path)
-    live, dataset = _where_commands_run(config, dataset)
+    live, dataset = where_commands_run(config, dataset)
     tasks = Tasks.of(config, dataset) if config.attempts_tasks else None
     arena = Arena.of(config, [*tasks.train, *tasks.validation]) if tasks else None
     run = Run(config.run, config)
@@ -79,7 +79,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     return {"run_dir": str(run.folder), "checkpoint": origin, "stages": results}
 
 
-def _where_commands_run(config: TrainConfig, dataset: Dataset) -> tuple[Settings | None, Dataset]:
+def where_commands_run(config: TrainConfig, dataset: Dataset) -> tuple[Settings | None, Dataset]:
     """The sandboxes, if a stage or validation wants them on logs; and the data with what can be walked there.
 
     Raises ConfigError and DataError, before anything is trained.
@@ -230,7 +230,7 @@ class Chain:
         return SrlSource(steps, policy, self.scorer, settings, config.seed), len(steps), lineage
 
     def _walking(self, threshold: float) -> Walking:
-        assert self.live is not None  # `_where_commands_run` saw that it is wanted
+        assert self.live is not None  # `where_commands_run` saw that it is wanted
         return Walking(self.live, threshold)
 
     def _learnable(self, renderer: Renderer, split: str) -> StepSet:
