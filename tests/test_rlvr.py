@@ -125,29 +125,35 @@ def test_an_attempt_without_an_answer_still_has_its_reward() -> None:
     assert reinforced([group]).weight_N.tolist() == [0.25, 0.25]  # of two responses, of its two tokens
 
 
-class One:
-    """A source of one group."""
+class Listed:
+    """A source of these groups, live where two rewards are there and differ."""
 
-    def __init__(self, group: Group) -> None:
-        self.group = group
+    def __init__(self, found: list[Group]) -> None:
+        self.found = found
 
     def groups(self, update: int, cursor: Any) -> Any:
-        yield self.group
+        yield from self.found
 
     def is_live(self, group: Group) -> bool:
-        return len(rewards(group)) > 1
+        return len(set(rewards(group))) > 1
 
 
 def test_what_is_masked_is_not_lost() -> None:
     tokens = Tokens((1,), (2,), (0.0,))
     masked = Score(None, {"resolved": 0.0, "overlong": 1.0})
     group = Group("t", 0, tuple(Sample(tokens, one, episode=i) for i, one in enumerate((masked, masked, masked))))
-    draw = take(One(group), stage(), Progress())
+    draw = take(Listed([group]), stage(), Progress())
     assert draw.converged
     assert group_row(draw, stage())["reward"] is None
     lost = Group("t", 0, tuple(Sample(tokens, Score(None), episode=i) for i in range(3)))
     with pytest.raises(TrainingError, match="3 of 3 answers could not be scored"):
-        take(One(lost), stage(), Progress())
+        take(Listed([lost]), stage(), Progress())
+
+
+def test_a_policy_that_resolves_nothing_is_told_so() -> None:
+    tokens, failed = Tokens((1,), (2,), (0.0,)), Score(0.0, {"resolved": 0.0})
+    group = Group("t", 0, tuple(Sample(tokens, failed, episode=i) for i in range(3)))
+    assert "no attempt resolved its task" in str(take(Listed([group]), stage(), Progress()).converged)
 
 
 def test_the_row_counts_episodes_not_turns() -> None:

@@ -40,7 +40,7 @@ from swe_srl.train import checkpoint
 from swe_srl.train.ahead import Ahead
 from swe_srl.train.checkpoint import Progress
 from swe_srl.train.execute import Executed
-from swe_srl.train.measure import Meter, write_rollouts
+from swe_srl.train.measure import Meter, group_row, write_rollouts
 from swe_srl.train.model import log_probs, named_weights
 from swe_srl.train.objective import Batch, clipped, k3, nll, reinforced, sampler_weight, supervised
 from swe_srl.train.pieces import Piece, pack
@@ -92,6 +92,9 @@ def train_stage(stage: StageRun, tick: Tick) -> Progress:
         told = stage.settle(draw, progress.step + 1)
         if draw.converged:
             progress.ended = draw.converged
+            if isinstance(settings, RlStage):  # what was drawn in vain
+                row = meter.row() | group_row(draw, settings) | told
+                stage.run.event(kind="converged", stage=settings.name, step=progress.step, **row)
         else:
             executed = stage.execute(draw)  # beside the update, which knows nothing of it
             learn(stage, draw, meter)

@@ -48,6 +48,8 @@ def take(source: Source, settings: SftStage | RlStage, progress: Progress) -> Dr
         )
         if _malformed(seen):
             converged += "; nearly all answers were format errors: warm the student up by SFT first (paper §5.4)"
+        elif _nothing_resolved(seen):
+            converged += "; no attempt resolved its task: train by SRL first, until some do (paper §4)"
     return Draw(tuple(seen), tuple(live), cursor, converged)
 
 
@@ -55,6 +57,11 @@ def _malformed(groups: list[Group]) -> bool:
     """Whether nearly every answer was a format error."""
     errors = [sample.score.format_error is not None for group in groups for sample in group.samples]
     return sum(errors) >= 0.9 * len(errors)
+
+
+def _nothing_resolved(groups: list[Group]) -> bool:
+    """Whether these are attempts at tasks that all failed."""
+    return not any(sample.score.parts.get("resolved", 1.0) for group in groups for sample in group.samples)
 
 
 def _refuse_unscored(groups: list[Group], bound: float) -> None:
