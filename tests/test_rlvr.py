@@ -370,6 +370,23 @@ def test_a_training_from_attempts(left_alone: Path) -> None:
     assert lineage["stages"] == ["warm", "rlvr"]
 
 
+def test_what_infrastructure_takes_is_left_out(warm: str, tmp_path: Path) -> None:
+    """No sandbox can be opened on one of two tasks: its attempts are lost, the other's are learnt from."""
+    config = rlvr_config(tmp_path, warm, stage={"steps": 1, "max_draws": 1})
+    (tmp_path / "suite" / "packages" / "beta" / "broken").symlink_to("/proc/self/mem")  # an input/output error
+    train(config)
+    (row,) = steps(tmp_path / "run")
+    assert (row["rlvr/infrastructure"], row["rlvr/unscored"], row["rlvr/unscored_groups"]) == (4, 4, 1)
+    assert (row["rlvr/seen_groups"], row["rlvr/kept_groups"], row["rlvr/fill"]) == (2, 1, 0.5)
+    made = read_rows(tmp_path / "run" / "stages" / "1-rlvr" / "rollouts" / "episodes_1.jsonl.zst")
+    lost = [one for one in made if one["task"]["task_id"] == "beta__1"]
+    assert [(one["end"], one["reward"], one["attempts"], one["live"]) for one in lost] == [
+        ("infrastructure", None, 2, False)
+    ] * 4
+    tasks = orjson.loads((tmp_path / "run" / "stages" / "1-rlvr" / "tasks.json").read_bytes())
+    assert {name for names in tasks.values() for name in names} == {"alpha__1"}  # nobody knows of the other
+
+
 POINTS = [
     Point("a group is whole, others are under way", "_group", "rlvr.py", "take", "rlvr", 3),
     Point("grading is waited for", "verdict", "judging.py", "take", "rlvr", 11),
