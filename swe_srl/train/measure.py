@@ -153,8 +153,8 @@ def _only_format(group: Group, settings: RlStage) -> bool:
 
 
 def action_of(sample: Sample) -> Action | None:
-    """What an answer would do; None where its form is wrong."""
-    return None if sample.score.format_error or not sample.tokens.ids else parse_completion(sample.text)[1]
+    """What an answer would do; None where its form is wrong, and where there is none."""
+    return None if sample.score.format_error or not sample.text else parse_completion(sample.text)[1]
 
 
 def write_rollouts(folder: Path, step: int, draw: Draw, executed: Executed) -> None:
