@@ -281,8 +281,8 @@ def test_looks_are_the_mask(pairs: Any, budget: int) -> None:
     for piece in cut(grow(strands(pairs)), budget):
         limb = piece.limb
         assert limb is not None
-        sizes = [len(one.order_T) for one in limb.above]
-        T, first = len(limb.order_T), sum(sizes)
+        sizes = [len(one.place_T) for one in limb.above]
+        T, first = len(limb.place_T), sum(sizes)
         seen = torch.zeros(T, first + T, dtype=torch.long)
         for look in limb.looks:
             offset = first if look.of is None else sum(sizes[: look.of])

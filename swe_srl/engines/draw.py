@@ -39,8 +39,9 @@ def _drawn(share_V: Tensor, uniform: Tensor) -> Tensor:
     draw_1 = uniform.unsqueeze(-1) * running_B[..., -1:]
     block_1 = _first_above(running_B, draw_1)
     before_1 = F.pad(running_B, (1, 0)).gather(-1, block_1)
-    inside_S = blocks_BS.take_along_dim(block_1.unsqueeze(-1), -2).squeeze(-2).double()
-    place_1 = _first_above(before_1 + inside_S.cumsum(-1), draw_1)
+    inside_S = blocks_BS.take_along_dim(block_1.unsqueeze(-1), -2).squeeze(-2).double().cumsum(-1)
+    below_1 = torch.nextafter(inside_S[..., -1:], torch.zeros_like(draw_1))  # a block's sum is rounded otherwise
+    place_1 = _first_above(inside_S, (draw_1 - before_1).clamp(min=0).minimum(below_1))
     return (block_1 * size + place_1).squeeze(-1).clamp(max=V - 1)
 
 

@@ -17,6 +17,7 @@ from swe_srl.engines import Request, Sampling
 from swe_srl.engines.prefixes import Ids, new_tokens
 from swe_srl.engines.rows import Row, batches, decode
 from swe_srl.engines.trie import Answer, TrieSampler, trie_batches, use_tries
+from swe_srl.ranges import has_windows
 from swe_srl.types import Tokens
 
 WORTH = 2048  # tokens that a trie must save to pay for its smaller steps (measured: benchmarks/sampling.py)
@@ -83,10 +84,8 @@ class HFEngine:
 
 def can_mask(config: Any) -> bool:
     """Whether a mask of (query, key) says all about this model's attention: no windows, no recurrence."""
-    config = config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    return kinds == {"full_attention"} and (not windowed or hasattr(config, "layer_types"))
+    kinds = getattr(config.get_text_config(), "layer_types", None) or ["full_attention"]
+    return set(kinds) == {"full_attention"} and not has_windows(config)
 
 
 def saved(rows: Collection[Row], max_tokens: int, *, rows_share: bool) -> int:

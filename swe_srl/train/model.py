@@ -14,11 +14,10 @@ from torch import Tensor
 
 from swe_srl.config import Lora, ModelConfig, Scratch, existing
 from swe_srl.errors import ConfigError
-from swe_srl.range_attention import odd_layers
+from swe_srl.ranges import use_ranges
 from swe_srl.train.head import chosen, logits_of
 from swe_srl.train.pieces import Piece, cut
 from swe_srl.train.tree import Strand, grow
-from swe_srl.train.tree_attention import NAME, attend
 from swe_srl.train.trunk import hidden_states
 
 # The tags of the policy's form: one token each, added after the merges are learnt on text without them.
@@ -203,22 +202,8 @@ def _hidden_states(model: Any, piece: Piece) -> Tensor:
 
 
 def share_prefixes(model: Any) -> None:
-    """Let a model compute tries. Raises ConfigError for one whose attention is no function of (query, key, place)."""
-    from transformers import AttentionInterface
-
-    AttentionInterface.register(NAME, attend)
-    odd = odd_layers(model.config)
-    trouble = f"it has layers of {', '.join(odd)}" if odd else None
-    if trouble is None:
-        before = model.config._attn_implementation
-        model.set_attn_implementation(NAME)
-        try:
-            trouble = _tree_trouble(model)
-        except (NotImplementedError, RuntimeError, TypeError, ValueError, AssertionError, KeyError) as error:
-            trouble = _first_line(error)
-        if trouble is not None:
-            model.set_attn_implementation(before)
-    if trouble is not None:
+    """Let a model compute tries. Raises ConfigError for one whose attention is no function of (query, key, depths)."""
+    if trouble := use_ranges(model, _tree_trouble):
         raise ConfigError(
             f"{model.config.model_type}: prefixes cannot be shared with this model ({trouble}). Set "
             "train.prefix_sharing = false: every sequence is then computed by itself"
