@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from made import make_qwen2
 from torch import Tensor
 
 from swe_srl.train import head
@@ -53,6 +54,20 @@ def test_in_chunks_as_in_one(
     assert not entropy_N.requires_grad
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_an_adapter_of_the_output_layer_is_learnt() -> None:
+    peft = pytest.importorskip("peft")
+    ours = make_qwen2(V, num_hidden_layers=1)
+    adapted = peft.get_peft_model(ours, peft.LoraConfig(r=2, target_modules=["lm_head"], init_lora_weights=False))
+    hidden_ND, ids_N = torch.randn(N, ours.config.hidden_size), torch.arange(N)
+    logp_N, _ = head.chosen(adapted.get_base_model(), hidden_ND, ids_N, 1.0, torch.float32)
+    torch.testing.assert_close(logp_N, plainly(adapted.get_base_model(), hidden_ND, ids_N, 1.0)[0])
+    logp_N.sum().backward()
+    assert all(float(one.grad.abs().sum()) > 0 for one in adapted.parameters() if one.requires_grad)
+    with adapted.disable_adapter():
+        logp_N, _ = head.chosen(adapted.get_base_model(), hidden_ND, ids_N, 1.0, torch.float32)
+        torch.testing.assert_close(logp_N, plainly(adapted.get_base_model(), hidden_ND, ids_N, 1.0)[0])
 
 
 def test_logits_far_from_zero_stay_finite() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from test_tree import one_prompt, quick, sequences, strands
 from torch import Tensor
 
 from swe_srl.config import Lora
+from swe_srl.engines.hf import HFEngine
 from swe_srl.errors import ConfigError
 from swe_srl.train.model import core, log_probs, share_prefixes, with_lora
 from swe_srl.train.pieces import Piece, cut, pack
@@ -275,6 +277,17 @@ def test_a_piece_comes_before_the_trunks_that_it_looks_at(pairs: Any, budget: in
         assert all(above.is_trunk and turn[id(above)] > n for above in piece.limb.above)
 
 
+def test_one_path_of_trunks_is_held_at_a_time() -> None:
+    """However many runs are in a batch: the trunks that a trunk looks at hang on one another, and on no other."""
+    runs = [steps_of_runs(None), [replace(one, prompt_ids=(9, *one.prompt_ids)) for one in steps_of_runs(None)]]
+    found = [replace(one, slot=n) for n, one in enumerate(one for run in runs for one in run)]
+    trunks = [piece.limb for piece in cut(grow(found), 10) if piece.limb is not None and piece.limb.is_trunk]
+    assert max(len(trunk.above) for trunk in trunks) > 2
+    for trunk in trunks:
+        chain = sorted(trunk.above, key=lambda above: len(above.above))
+        assert all(set(map(id, above.above)) == set(map(id, chain[:n])) for n, above in enumerate(chain))
+
+
 @quick
 @given(sequences, st.integers(1, 20))
 def test_looks_are_the_mask(pairs: Any, budget: int) -> None:
@@ -297,6 +310,54 @@ def test_an_empty_batch_has_no_pieces() -> None:
 
 
 # ------------------------------------------------------------------------------------- what cannot be shared
+
+
+def windows_in_masks() -> Any:
+    from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
+
+    windows = {"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 2}
+    experts = {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 16}
+    return Qwen2MoeForCausalLM(Qwen2MoeConfig(**small(**windows, **experts, shared_expert_intermediate_size=16)))
+
+
+def layers_of_their_own() -> Any:
+    from transformers import StableLmConfig, StableLmForCausalLM
+
+    return StableLmForCausalLM(StableLmConfig(**small()))
+
+
+def moving_positions() -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    rope = {"rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 2.0}
+    return LlamaForCausalLM(LlamaConfig(**small(rope_parameters=rope)))
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (windows_in_masks, "its windows are in its masks alone"),
+        (layers_of_their_own, "its layers do not hand on"),
+        (moving_positions, "its positions depend on the longest sequence of a pass"),
+    ],
+    ids=lambda one: getattr(one, "__name__", ""),
+)
+def test_who_would_be_wrong_is_refused_by_the_reason(make: Any, why: str) -> None:
+    """And is as it was: the engine then has its prompts in rows."""
+    model = make()
+    before = model.config._attn_implementation
+    with pytest.raises(ConfigError, match=why):
+        share_prefixes(model)
+    assert model.config._attn_implementation == before
+    assert not HFEngine(model).shares_prefixes
+
+
+def test_a_model_that_shares_prefixes_still_generates() -> None:
+    model = qwen2_windows().eval()
+    asked = {"inputs": torch.arange(20)[None], "max_new_tokens": 8, "do_sample": False, "pad_token_id": 0}
+    before = model.generate(**asked)
+    share_prefixes(model)
+    assert torch.equal(model.generate(**asked), before)
 
 
 def test_a_model_that_cannot_is_refused_by_name() -> None:
