@@ -10,7 +10,10 @@ import torch
 from made import make_qwen2
 from torch import Tensor
 
+from swe_srl.config import Lora
+from swe_srl.errors import ConfigError
 from swe_srl.train import head
+from swe_srl.train.model import with_lora
 
 N, D, V = 11, 6, 50
 
@@ -88,3 +91,11 @@ def test_no_predictions_are_no_trouble() -> None:
     logp_N, _ = head.chosen(model, hidden_ND, torch.zeros(0, dtype=torch.long), 1.0, torch.float32)
     logp_N.sum().backward()
     assert logp_N.shape == (0,)
+
+
+def test_an_adapter_of_tied_layers_is_refused() -> None:
+    pytest.importorskip("peft")
+    for layer in ("lm_head", "embed_tokens"):
+        model = make_qwen2(V, num_hidden_layers=1, tie_word_embeddings=True)
+        with pytest.raises(ConfigError, match="one matrix"):
+            with_lora(model, Lora(rank=2, targets=[layer]), 0)

@@ -16,11 +16,21 @@ def uniform(seed: int, n: int) -> Any:
     return np.random.Generator(np.random.Philox(seed)).random(n)
 
 
+_HELD = 2**24  # logits that a draw works on at a time: 64 MB in float32, of which it makes a few copies
+
+
 def sample(logits_V: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Next ids by inverse CDF (greedy at T = 0), and their log-probabilities under logits / T, in float32.
 
     Any number of axes before the vocabulary's: those of `uniform`.
     """
+    rows = max(1, _HELD // logits_V.shape[-1])
+    parts = zip(logits_V.flatten(0, -2).split(rows), uniform.flatten().split(rows), strict=True)
+    chosen, logps = zip(*(_sample(logits_nV, uniform_n, temperature) for logits_nV, uniform_n in parts), strict=True)
+    return torch.cat(chosen).view_as(uniform), torch.cat(logps).view_as(uniform)
+
+
+def _sample(logits_V: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     scaled_V = logits_V.float() if temperature in (0, 1) else logits_V.float() / temperature
     logp_V = scaled_V.log_softmax(-1)
     chosen = logp_V.argmax(-1) if temperature == 0 else _drawn(logp_V.exp(), uniform)

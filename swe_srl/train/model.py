@@ -73,9 +73,16 @@ def with_lora(model: Any, lora: Lora, seed: int) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
-            return get_peft_model(model, settings).eval()
+            adapted = get_peft_model(model, settings).eval()
         except ValueError as error:  # no module has such a name
             raise ConfigError(f"model.lora: {_first_line(error)}") from error
+    ends = (core(adapted).get_input_embeddings(), core(adapted).get_output_embeddings())
+    if model.config.get_text_config().tie_word_embeddings and any(hasattr(end, "base_layer") for end in ends):
+        raise ConfigError(
+            "model.lora.targets: this model's input and output layers are one matrix, and an adapter of one of them "
+            "would change the other where it is merged: leave both out"
+        )
+    return adapted
 
 
 @contextlib.contextmanager
@@ -233,9 +240,12 @@ def _check_head(model: Any) -> None:
     if "position_ids" not in inspect.signature(model.base_model.forward).parameters:
         raise ConfigError(f"{model.config.model_type}: a model without position ids (recurrent?) is not supported")
     ids = torch.arange(8, device=model.device)[None]
-    with torch.no_grad():
-        ours = logits_of(model, model.base_model(input_ids=ids, use_cache=False).last_hidden_state)
-        theirs = model(input_ids=ids, use_cache=False).logits
+    try:
+        with torch.no_grad():
+            ours = logits_of(model, model.base_model(input_ids=ids, use_cache=False).last_hidden_state)
+            theirs = model(input_ids=ids, use_cache=False).logits
+    except (RuntimeError, AttributeError, TypeError) as error:
+        raise ConfigError(f"{model.config.model_type}: its forward pass fails ({_first_line(error)})") from error
     gap = float((ours - theirs).abs().max())
     if gap > 1e-3:
         raise ConfigError(
