@@ -72,15 +72,11 @@ def learnt(model: Any, groups: Any) -> None:
     from swe_srl.train.pieces import pack
 
     batch = supervised(groups)
-    plain = []
-    for group in groups:
-        tokens = group.samples[0].tokens
-        logits = model(torch.tensor([tokens.prompt_ids + tokens.ids[:-1]]), use_cache=False).logits[0]
-        logp = logits[len(tokens.prompt_ids) - 1 :].log_softmax(-1)
-        plain.append(logp.gather(-1, torch.tensor(tokens.ids)[:, None])[:, 0])
-    plain_N = torch.cat(plain)
-    (-(plain_N * batch.weight_N).sum()).backward()
-    theirs = {name: p.grad.clone() for name, p in model.named_parameters()}
+    plain_N, theirs = plainly(model, groups, batch.weight_N)
+    model.set_attn_implementation("eager")
+    eager_N, eager = plainly(model, groups, batch.weight_N)
+    model.set_attn_implementation("sdpa")
+    told("transformers' other attention, eager", eager_N, plain_N, eager, theirs)
 
     before = model.config._attn_implementation
     share_prefixes(model)
@@ -92,17 +88,38 @@ def learnt(model: Any, groups: Any) -> None:
             logp_n, _ = log_probs(model, piece, batch.ids_N[piece.slot_N], 1.0, torch.float32)
             (-(logp_n * batch.weight_N[piece.slot_N]).sum()).backward()
             ours_N[piece.slot_N] = logp_n.detach()
-        gaps = {
-            name: float((p.grad - theirs[name]).norm() / theirs[name].norm()) for name, p in model.named_parameters()
-        }
-        worst = max(gaps, key=lambda name: gaps[name])
-        print(
-            f"{len(pieces)} pieces of at most {budget}: {len(ours_N)} log-probabilities differ by at most "
-            f"{float((ours_N - plain_N).abs().max()):.1e}; of {len(gaps)} tensors' gradients the worst, {worst}, by "
-            f"{gaps[worst]:.1e} of its norm"
-        )
+        ours = {name: p.grad for name, p in model.named_parameters()}
+        told(f"a trie in {len(pieces)} pieces of at most {budget}", ours_N, plain_N, ours, theirs)
     model.zero_grad(set_to_none=True)
     model.set_attn_implementation(before)
+
+
+def plainly(model: Any, groups: Any, weight_N: Any) -> tuple[Any, dict[str, Any]]:
+    """Each sequence by itself through the whole model: log-probabilities, and the gradients of their weighted sum."""
+    import torch
+
+    model.zero_grad(set_to_none=True)
+    found, at = [], 0
+    for group in groups:
+        tokens = group.samples[0].tokens
+        logits = model(torch.tensor([tokens.prompt_ids + tokens.ids[:-1]]), use_cache=False).logits[0]
+        logp = logits[len(tokens.prompt_ids) - 1 :].log_softmax(-1)
+        logp_n = logp.gather(-1, torch.tensor(tokens.ids)[:, None])[:, 0]
+        (-(logp_n * weight_N[at : at + len(logp_n)]).sum()).backward()
+        found.append(logp_n.detach())
+        at += len(logp_n)
+    return torch.cat(found), {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
+def told(name: str, ours_N: Any, theirs_N: Any, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    gaps = {tensor: float((ours[tensor] - theirs[tensor]).norm() / theirs[tensor].norm()) for tensor in theirs}
+    worst = max(gaps, key=lambda tensor: gaps[tensor])
+    print(
+        f"{name}: {len(ours_N)} log-probabilities differ by at most {float((ours_N - theirs_N).abs().max()):.1e}; "
+        f"of {len(gaps)} tensors' gradients the median by {sorted(gaps.values())[len(gaps) // 2]:.1e} of its norm, the "
+        f"worst, {worst}, by {gaps[worst]:.1e}",
+        flush=True,
+    )
 
 
 def decoded(model: Any, renderer: Any, prompts: list[tuple[int, ...]]) -> None:

@@ -2,14 +2,13 @@
 
 What a trie of sequences comes down to, in training (train/tree_attention.py) and in sampling (engines/trie.py): a
 token sees what is above it, which is a few ranges of keys, and tokens that see the same range look at it together.
-On the CPU; the kernels are torch's own.
+How a model comes to use it: ranges.py. On the CPU; the kernels are torch's own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,14 +29,26 @@ class Look:
     causal: bool = False
 
 
-def odd_layers(config: Any) -> list[str]:
-    """Kinds of a model's layers whose attention may be no function of (query, key, depths), as ranges are."""
-    kinds = set(getattr(config.get_text_config(), "layer_types", None) or ["full_attention"])
-    return sorted(kinds - {"full_attention", "sliding_attention"})
-
-
 Shown = tuple[Look, Tensor | None]  # a look, and what is added to its scores: -inf where a query may not see a key
 Merged = tuple[Tensor, Tensor]  # a result [1, H, T, D] and its log-sum-exp [1, H, T], in float32
+
+
+Where = tuple[int | None, int, int]  # `of`, and a range of its keys
+
+
+def together(wanted: Iterable[tuple[int, int, Iterable[Where]]]) -> list[Look]:
+    """Queries [first, last) and what they look at; those that lie side by side look at the same range together."""
+    found: list[Look] = []
+    latest: dict[Where, Look] = {}
+    for first, last, ranges in wanted:
+        for where in ranges:
+            look = latest.get(where)
+            if look is not None and look.last == first:
+                look.last = last
+            else:
+                latest[where] = Look(first, last, *where)
+                found.append(latest[where])
+    return found
 
 
 def attended(
@@ -55,9 +66,9 @@ def attended(
         lse = query.new_full(query.shape[:3], float("-inf"), dtype=torch.float32)
     else:
         out, lse = so_far
-    for look, hidden in shown:
+    for look, mask in shown:
         here = slice(look.first, look.last)
-        part, part_lse = flash(*slices(look, query, key, value, above), look.causal, hidden, scale)
+        part, part_lse = flash(*slices(look, query, key, value, above), look.causal, mask, scale)
         merged = torch.logaddexp(lse[:, :, here], part_lse)
         kept, added = (lse[:, :, here] - merged).exp(), (part_lse - merged).exp()
         out[:, :, here] = out[:, :, here] * kept[..., None] + part * added[..., None]
@@ -89,14 +100,14 @@ def in_window(
 
 
 def _seen(look: Look, depth_T: Tensor, depth_S: Tensor, window: int) -> list[Shown]:
-    """Keys that are too far above for all of its queries are left out, and hidden from some of them."""
+    """Keys that are too far above for all of its queries are left out, and masked from some of them."""
     depth_q, depth_k = depth_T[look.first : look.last], depth_S[look.low : look.high]
     far = int((depth_k <= depth_q.min() - window).sum())  # keys of a look lie one below the other
     seen = depth_q[:, None] - depth_k[far:] < window
     if not bool(seen.any()):
         return []
-    hidden = None if bool(seen.all()) else torch.zeros(seen.shape).masked_fill(~seen, float("-inf"))
-    return [(Look(look.first, look.last, look.of, look.low + far, look.high), hidden)]
+    mask = None if bool(seen.all()) else torch.zeros(seen.shape).masked_fill(~seen, float("-inf"))
+    return [(Look(look.first, look.last, look.of, look.low + far, look.high), mask)]
 
 
 def slices(
@@ -112,17 +123,17 @@ def slices(
 # else their queries lie one after another, and nothing is copied.
 
 
-def flash(q: Tensor, k: Tensor, v: Tensor, causal: bool, hidden: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
+def flash(q: Tensor, k: Tensor, v: Tensor, causal: bool, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
     """[R, H, t, D] at [R, Hkv, s, D] → the result and its log-sum-exp [R, H, t]."""
     flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     groups = q.shape[1] // k.shape[1]
     if causal:
         out, lse = flash(q, k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1), 0.0, True, scale=scale)
         return out, lse
-    out, lse = flash(_by_keys(q, k), k, v, 0.0, False, attn_mask=_repeated(hidden, groups, q), scale=scale)
+    out, lse = flash(_by_keys(q, k), k, v, 0.0, False, attn_mask=_repeated(mask, groups, q), scale=scale)
     out, lse = out.reshape(q.shape), lse.reshape(q.shape[:3])
-    if hidden is not None:  # the kernel says 0 of a query that sees nothing
-        lse = lse.masked_fill(hidden.isinf().all(-1), float("-inf"))
+    if mask is not None:  # the kernel says 0 of a query that sees nothing
+        lse = lse.masked_fill(mask.isinf().all(-1), float("-inf"))
     return out, lse
 
 
@@ -134,7 +145,7 @@ def flash_backward(
     k: Tensor,
     v: Tensor,
     causal: bool,
-    hidden: Tensor | None,
+    mask: Tensor | None,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
@@ -144,7 +155,7 @@ def flash_backward(
         dq, dk, dv = flash(grad, q, k, v, out, _as_kernel(lse), 0.0, True, scale=scale)
         return dq, dk.unflatten(1, (-1, groups)).sum(2), dv.unflatten(1, (-1, groups)).sum(2)
     grad, out, lse, queries = (_by_keys(one, k) for one in (grad, out, lse, q))
-    mask = _repeated(hidden, groups, q)
+    mask = _repeated(mask, groups, q)
     dq, dk, dv = flash(grad, queries, k, v, out, _as_kernel(lse), 0.0, False, attn_mask=mask, scale=scale)
     return dq.reshape(q.shape), dk, dv
 
@@ -154,8 +165,8 @@ def _by_keys(one: Tensor, k: Tensor) -> Tensor:
     return one.reshape(len(one), k.shape[1], -1, *one.shape[3:])
 
 
-def _repeated(hidden: Tensor | None, groups: int, q: Tensor) -> Tensor | None:
-    return None if hidden is None else hidden.to(q.dtype).repeat(groups, 1)[None, None]
+def _repeated(mask: Tensor | None, groups: int, q: Tensor) -> Tensor | None:
+    return None if mask is None else mask.to(q.dtype).repeat(groups, 1)[None, None]
 
 
 def _as_kernel(lse: Tensor) -> Tensor:

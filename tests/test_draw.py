@@ -22,6 +22,19 @@ def test_blocks_draw_what_one_sum_draws(vocabulary: int, temperature: float) -> 
     torch.testing.assert_close(logp_N, logp_NV.gather(-1, chosen_N[:, None])[:, 0])
 
 
+@pytest.mark.parametrize("seed", range(50))
+def test_rounding_draws_no_token_without_a_share(seed: int) -> None:
+    """Just below the whole, and just below each token: sums of blocks are rounded otherwise than sums in them."""
+    random = torch.Generator().manual_seed(seed)
+    logits_V = torch.full((50,), float("-inf"))
+    logits_V[torch.randperm(50, generator=random)[:4]] = torch.randn(4, generator=random)
+    running_V = logits_V.softmax(-1).double().cumsum(-1)
+    below_N = torch.cat([running_V / running_V[-1], torch.ones(1, dtype=torch.float64)]).clamp(max=1 - 2**-53)
+    near_N = torch.cat([below_N, torch.nextafter(below_N, torch.zeros_like(below_N))])
+    _, logp_N = sample(logits_V.expand(len(near_N), -1), near_N, 1.0)
+    assert logp_N.isfinite().all()
+
+
 @pytest.mark.parametrize("uniform", [0.0, 0.5, 1 - 2**-53])
 def test_a_token_without_a_share_is_never_drawn(uniform: float) -> None:
     logits_NV = torch.full((1, 50), float("-inf"))

@@ -17,6 +17,7 @@ from made import make_qwen2, scaled
 from swe_srl.engines import Engine, Request, Sampling
 from swe_srl.engines.hf import HFEngine, can_mask
 from swe_srl.engines.prefixes import lay_out, new_tokens
+from swe_srl.errors import TrainingError
 from swe_srl.policies import seed_of
 from swe_srl.train.model import log_probs, named_weights
 from swe_srl.train.objective import supervised
@@ -323,3 +324,11 @@ def test_each_token_of_a_row_looks_at_its_own_prefix(wanted: list[tuple[int, ...
             for n in range(look.first, look.last):
                 seen[first + n] += range(look.low, first + n + 1 if look.causal else look.high)
         assert {n: sorted(found) for n, found in seen.items()} == {n: sorted(above[n]) for n in seen}
+
+
+def test_broken_weights_are_told() -> None:
+    model = make_qwen2()
+    with torch.no_grad():
+        model.get_input_embeddings().weight.fill_(float("nan"))
+    with pytest.raises(TrainingError, match="not numbers"):
+        HFEngine(model, shared_from=10**9).generate([Request((1, 2), 0)], Sampling(1.0, 2, END))

@@ -7,9 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from made import make_qwen2
 from torch import Tensor
 
+from swe_srl.config import Lora
+from swe_srl.errors import ConfigError
 from swe_srl.train import head
+from swe_srl.train.model import with_lora
 
 N, D, V = 11, 6, 50
 
@@ -55,6 +59,20 @@ def test_in_chunks_as_in_one(
         torch.testing.assert_close(a, b)
 
 
+def test_an_adapter_of_the_output_layer_is_learnt() -> None:
+    peft = pytest.importorskip("peft")
+    ours = make_qwen2(V, num_hidden_layers=1)
+    adapted = peft.get_peft_model(ours, peft.LoraConfig(r=2, target_modules=["lm_head"], init_lora_weights=False))
+    hidden_ND, ids_N = torch.randn(N, ours.config.hidden_size), torch.arange(N)
+    logp_N, _ = head.chosen(adapted.get_base_model(), hidden_ND, ids_N, 1.0, torch.float32)
+    torch.testing.assert_close(logp_N, plainly(adapted.get_base_model(), hidden_ND, ids_N, 1.0)[0])
+    logp_N.sum().backward()
+    assert all(float(one.grad.abs().sum()) > 0 for one in adapted.parameters() if one.requires_grad)
+    with adapted.disable_adapter():
+        logp_N, _ = head.chosen(adapted.get_base_model(), hidden_ND, ids_N, 1.0, torch.float32)
+        torch.testing.assert_close(logp_N, plainly(adapted.get_base_model(), hidden_ND, ids_N, 1.0)[0])
+
+
 def test_logits_far_from_zero_stay_finite() -> None:
     model = layer_of(True, None)
     hidden_ND = torch.full((N, D), 1e4, requires_grad=True)
@@ -73,3 +91,11 @@ def test_no_predictions_are_no_trouble() -> None:
     logp_N, _ = head.chosen(model, hidden_ND, torch.zeros(0, dtype=torch.long), 1.0, torch.float32)
     logp_N.sum().backward()
     assert logp_N.shape == (0,)
+
+
+def test_an_adapter_of_tied_layers_is_refused() -> None:
+    pytest.importorskip("peft")
+    for layer in ("lm_head", "embed_tokens"):
+        model = make_qwen2(V, num_hidden_layers=1, tie_word_embeddings=True)
+        with pytest.raises(ConfigError, match="one matrix"):
+            with_lora(model, Lora(rank=2, targets=[layer]), 0)

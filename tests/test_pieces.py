@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from test_tree import one_prompt, quick, sequences, strands
 from torch import Tensor
 
 from swe_srl.config import Lora
+from swe_srl.engines.hf import HFEngine
 from swe_srl.errors import ConfigError
 from swe_srl.train.model import core, log_probs, share_prefixes, with_lora
 from swe_srl.train.pieces import Piece, cut, pack
@@ -133,12 +135,14 @@ BATCHES: dict[str, Callable[[], list[Strand]]] = {
 }
 
 
-def weighted(model: Any, pieces: list[Piece], ids_N: Tensor, weight_N: Tensor) -> Tensor:
+def weighted(
+    model: Any, pieces: list[Piece], ids_N: Tensor, weight_N: Tensor, dtype: torch.dtype = torch.float32
+) -> Tensor:
     """The loop's own steps: log-probabilities, with the gradient of their weighted sum left in the model."""
     model.zero_grad()
     found_N = torch.full((len(ids_N),), float("nan"))
     for piece in pieces:
-        logp_N, _ = log_probs(model, piece, ids_N[piece.slot_N], 1.0, torch.float32)
+        logp_N, _ = log_probs(model, piece, ids_N[piece.slot_N], 1.0, dtype)
         (weight_N[piece.slot_N] * logp_N).sum().backward()
         found_N[piece.slot_N] = logp_N.detach()
     return found_N
@@ -173,6 +177,28 @@ def test_loss_and_gradient_equal_separate_sequences(make: Any, batch: str, budge
     assert torch.allclose(together_N, alone_N, atol=1e-5)
     assert gap(ours, theirs) <= max(BOUND, 3 * gap(padded, theirs))
     assert all(piece.limb is not None and piece.limb.keys is None for piece in pieces)  # nothing is held
+
+
+@pytest.mark.parametrize("make", [qwen2, gemma3], ids=lambda make: make.__name__)
+def test_bfloat16_is_no_further_off_than_separate_sequences_are(make: Any) -> None:
+    """Beside the gradient in float32: a trie rounds at other places, not more."""
+    torch.manual_seed(0)
+    exact = make()
+    ours, theirs = copy.deepcopy(exact), copy.deepcopy(exact)
+    share_prefixes(core(ours))
+    found = steps_of_runs(None)
+    ids_N = torch.tensor([token for strand in found for token in strand.ids])
+    weight_N = torch.randn(len(ids_N))
+    alone = [p for one in found for p in pack([[one]], 1, share=False)]
+    weighted(exact, alone, ids_N, weight_N)
+    weighted(theirs, alone, ids_N, weight_N, torch.bfloat16)
+    weighted(ours, pack([found], 40, share=True), ids_N, weight_N, torch.bfloat16)
+
+    def off(model: Any) -> float:
+        a, b = (torch.cat([one.grad.flatten() for one in each.parameters()]) for each in (model, exact))
+        return float((a - b).norm() / b.norm())
+
+    assert 0 < off(ours) <= 1.5 * off(theirs) < 0.2
 
 
 @settings(deadline=None, max_examples=60)
@@ -251,14 +277,25 @@ def test_a_piece_comes_before_the_trunks_that_it_looks_at(pairs: Any, budget: in
         assert all(above.is_trunk and turn[id(above)] > n for above in piece.limb.above)
 
 
+def test_one_path_of_trunks_is_held_at_a_time() -> None:
+    """However many runs are in a batch: the trunks that a trunk looks at hang on one another, and on no other."""
+    runs = [steps_of_runs(None), [replace(one, prompt_ids=(9, *one.prompt_ids)) for one in steps_of_runs(None)]]
+    found = [replace(one, slot=n) for n, one in enumerate(one for run in runs for one in run)]
+    trunks = [piece.limb for piece in cut(grow(found), 10) if piece.limb is not None and piece.limb.is_trunk]
+    assert max(len(trunk.above) for trunk in trunks) > 2
+    for trunk in trunks:
+        chain = sorted(trunk.above, key=lambda above: len(above.above))
+        assert all(set(map(id, above.above)) == set(map(id, chain[:n])) for n, above in enumerate(chain))
+
+
 @quick
 @given(sequences, st.integers(1, 20))
 def test_looks_are_the_mask(pairs: Any, budget: int) -> None:
     for piece in cut(grow(strands(pairs)), budget):
         limb = piece.limb
         assert limb is not None
-        sizes = [len(one.order_T) for one in limb.above]
-        T, first = len(limb.order_T), sum(sizes)
+        sizes = [len(one.place_T) for one in limb.above]
+        T, first = len(limb.place_T), sum(sizes)
         seen = torch.zeros(T, first + T, dtype=torch.long)
         for look in limb.looks:
             offset = first if look.of is None else sum(sizes[: look.of])
@@ -273,6 +310,54 @@ def test_an_empty_batch_has_no_pieces() -> None:
 
 
 # ------------------------------------------------------------------------------------- what cannot be shared
+
+
+def windows_in_masks() -> Any:
+    from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
+
+    windows = {"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 2}
+    experts = {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 16}
+    return Qwen2MoeForCausalLM(Qwen2MoeConfig(**small(**windows, **experts, shared_expert_intermediate_size=16)))
+
+
+def layers_of_their_own() -> Any:
+    from transformers import StableLmConfig, StableLmForCausalLM
+
+    return StableLmForCausalLM(StableLmConfig(**small()))
+
+
+def moving_positions() -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    rope = {"rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 2.0}
+    return LlamaForCausalLM(LlamaConfig(**small(rope_parameters=rope)))
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (windows_in_masks, "its windows are in its masks alone"),
+        (layers_of_their_own, "its layers do not hand on"),
+        (moving_positions, "its positions depend on the longest sequence of a pass"),
+    ],
+    ids=lambda one: getattr(one, "__name__", ""),
+)
+def test_who_would_be_wrong_is_refused_by_the_reason(make: Any, why: str) -> None:
+    """And is as it was: the engine then has its prompts in rows."""
+    model = make()
+    before = model.config._attn_implementation
+    with pytest.raises(ConfigError, match=why):
+        share_prefixes(model)
+    assert model.config._attn_implementation == before
+    assert not HFEngine(model).shares_prefixes
+
+
+def test_a_model_that_shares_prefixes_still_generates() -> None:
+    model = qwen2_windows().eval()
+    asked = {"inputs": torch.arange(20)[None], "max_new_tokens": 8, "do_sample": False, "pad_token_id": 0}
+    before = model.generate(**asked)
+    share_prefixes(model)
+    assert torch.equal(model.generate(**asked), before)
 
 
 def test_a_model_that_cannot_is_refused_by_name() -> None:

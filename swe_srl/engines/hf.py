@@ -7,6 +7,7 @@ once; and in padded rows (rows.py), where that would save too little.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from swe_srl.engines import Request, Sampling
 from swe_srl.engines.prefixes import Ids, new_tokens
 from swe_srl.engines.rows import Row, batches, decode
 from swe_srl.engines.trie import Answer, TrieSampler, trie_batches, use_tries
+from swe_srl.errors import TrainingError
+from swe_srl.ranges import has_windows
 from swe_srl.types import Tokens
 
 WORTH = 2048  # tokens that a trie must save to pay for its smaller steps (measured: benchmarks/sampling.py)
@@ -57,10 +60,13 @@ class HFEngine:
         rows: dict[Ids, Row] = {}
         for index, request in enumerate(requests):
             rows.setdefault(request.prompt_ids, Row(request.prompt_ids)).wanted.append(index)
-        found = (self._over_trie if self._worth(rows.values(), sampling) else self._in_rows)(
-            rows.values(), requests, sampling
-        )
-        answers = {index: Tokens(requests[index].prompt_ids, ids, logps) for index, ids, logps in found}
+        sampled = self._over_trie if self._worth(rows.values(), sampling) else self._in_rows
+        answers = {
+            index: Tokens(requests[index].prompt_ids, ids, logps)
+            for index, ids, logps in sampled(rows.values(), requests, sampling)
+        }
+        if any(math.isnan(logp) for tokens in answers.values() for logp in tokens.logps):
+            raise TrainingError("the model's logits are not numbers (nan): its weights are broken, by too large an lr?")
         return [answers[index] for index in range(len(requests))]
 
     def _worth(self, rows: Collection[Row], sampling: Sampling) -> bool:
@@ -83,10 +89,8 @@ class HFEngine:
 
 def can_mask(config: Any) -> bool:
     """Whether a mask of (query, key) says all about this model's attention: no windows, no recurrence."""
-    config = config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    return kinds == {"full_attention"} and (not windowed or hasattr(config, "layer_types"))
+    kinds = getattr(config.get_text_config(), "layer_types", None) or ["full_attention"]
+    return set(kinds) == {"full_attention"} and not has_windows(config)
 
 
 def saved(rows: Collection[Row], max_tokens: int, *, rows_share: bool) -> int:

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from swe_srl.range_attention import Look
+from swe_srl.range_attention import Look, together
 
 Ids = tuple[int, ...]
 Ranges = tuple[tuple[int, int], ...]  # of places in the row
@@ -45,7 +45,7 @@ class Row:
                 found.append(Look(low - first, high - first, None, low, high, causal=True))
                 before = ((block.first, low),) if block.first < low else ()
                 above.append((low - first, high - first, _joined(block.above + before)))
-        return found + together(above)
+        return found + together((first, last, [(None, *where) for where in ranges]) for first, last, ranges in above)
 
 
 def lay_out(prompts: Iterable[Ids]) -> Row:
@@ -64,21 +64,6 @@ def lay_out(prompts: Iterable[Ids]) -> Row:
         row.prompts.append(_ranges(path))
         last = prompt
     return row
-
-
-def together(wanted: Iterable[tuple[int, int, Ranges]]) -> list[Look]:
-    """Who looks at what, where queries that lie side by side look at the same range together."""
-    found: list[Look] = []
-    latest: dict[tuple[int, int], Look] = {}
-    for first, last, ranges in wanted:
-        for where in ranges:
-            look = latest.get(where)
-            if look is not None and look.last == first:
-                look.last = last
-            else:
-                latest[where] = Look(first, last, None, *where)
-                found.append(latest[where])
-    return found
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

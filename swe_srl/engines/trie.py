@@ -14,16 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
 from swe_srl.engines import Request, Sampling
 from swe_srl.engines.draw import sample, uniform
-from swe_srl.engines.prefixes import Ids, Row, common_prefix, lay_out, new_tokens, together
-from swe_srl.range_attention import Look, Merged, Shown, attended, flash, in_window, odd_layers
+from swe_srl.engines.prefixes import Ids, Row, common_prefix, lay_out, new_tokens
+from swe_srl.range_attention import Look, Merged, Shown, attended, flash, in_window, together
+from swe_srl.ranges import over_ranges, use_ranges
 
-NAME = "prefixes"
 _PIECE = 2048  # prompt tokens of one forward pass: enough to be quick, few enough that activations stay small
 _GROWTH = 64  # the least room that an answer's keys and values get
 
@@ -66,6 +63,7 @@ class _Turns:
     depth_S: Tensor
     looks: list[Look]
     depth_N: Tensor
+    most: int  # tokens of an answer
     length: int = 0
     own: dict[int, KeysValues] = field(default_factory=dict)
     plans: dict[int | None, list[Shown]] = field(default_factory=dict)  # of this turn, by window
@@ -88,7 +86,7 @@ class _Turns:
         if had is not None and self.length < had[0].shape[2]:
             return had
         _, heads, answers, width = key.shape
-        shape = (answers, heads, max(_GROWTH, 2 * self.length), width)
+        shape = (answers, heads, min(max(_GROWTH, 2 * self.length), self.most), width)
         self.own[layer] = (key.new_empty(shape), value.new_empty(shape))
         if had is not None:
             for new, old in zip(self.own[layer], had, strict=True):
@@ -106,32 +104,6 @@ class _Turns:
         self.looks, self.depth_N = looks, self.depth_N[going_n]
         self.plans.clear()
         self.own = {layer: (keys[going_n], values[going_n]) for layer, (keys, values) in self.own.items()}
-
-
-def attend(
-    module: Any,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    sliding_window: int | None = None,
-    trie: _Prefill | _Turns | None = None,
-    **more: Any,
-) -> tuple[Tensor, Tensor | None]:
-    """What a model's layer calls: query [1, H, T, D] → [1, T, H, D]. Without `trie` it is transformers' own.
-
-    Raises NotImplementedError for what is no function of (query, key, depths).
-    """
-    if trie is None:
-        return sdpa_attention_forward(
-            module, query, key, value, attention_mask, scaling=scaling, sliding_window=sliding_window, **more
-        )
-    if odd := [name for name in ("softcap", "s_aux", "position_bias") if more.get(name) is not None]:
-        raise NotImplementedError(f"its attention has {', '.join(odd)}")
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    out = trie.attend(module.layer_idx, query, key, value, scale, sliding_window)
-    return out.to(query.dtype).transpose(1, 2).contiguous(), None
 
 
 class TrieSampler:
@@ -190,7 +162,7 @@ class TrieSampler:
         ids_NT, logp_NT = torch.zeros(N, T, dtype=torch.long), torch.zeros(N, T)
         count_N, ended_N = torch.zeros(N, dtype=torch.long), torch.zeros(N, dtype=torch.bool)
         going_n = torch.arange(N)  # answers still in the batch, by their first number
-        state = _Turns(self.stored, torch.tensor(row.depth), _looks(row, rows), depth_N)
+        state = _Turns(self.stored, torch.tensor(row.depth), _looks(row, rows), depth_N, T)
         for t in range(T):
             next_n, logp_n = sample(logits_nV, uniform_NT[going_n, t], self.sampling.temperature)
             ids_NT[going_n, t], logp_NT[going_n, t] = next_n, logp_n
@@ -209,15 +181,8 @@ class TrieSampler:
 
     def _forward(self, ids: Any, depth: Any, state: _Prefill | _Turns, at: list[int] | int) -> Tensor:
         """Logits of one row of tokens, at some of them (0: at all), [n, V]."""
-        ids_1T, depth_1T = (torch.as_tensor(one, device=self.model.device)[None] for one in (ids, depth))
-        logits_1nV: Tensor = self.model(
-            input_ids=ids_1T,
-            position_ids=depth_1T,
-            attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool),  # of four axes: left as it is, and not looked at
-            use_cache=False,
-            logits_to_keep=torch.tensor(at) if isinstance(at, list) else at,
-            trie=state,
-        ).logits
+        keep = torch.tensor(at) if isinstance(at, list) else at
+        logits_1nV: Tensor = over_ranges(self.model, ids, depth, state, logits_to_keep=keep).logits
         return logits_1nV[0]
 
 
@@ -237,34 +202,27 @@ def trie_batches(asked: Iterable[Asked], max_tokens: int, max_batch_tokens: int)
 
 
 def _looks(row: Row, rows: Sequence[int]) -> list[Look]:
-    return together((n, n + 1, row.prompts[r]) for n, r in enumerate(rows))
+    return together((n, n + 1, [(None, *where) for where in row.prompts[r]]) for n, r in enumerate(rows))
 
 
 def use_tries(model: Any) -> bool:
-    """Let a model's layers call `attend`, if its logits over a small trie are those of its prompts by themselves."""
-    if model.device.type != "cpu" or odd_layers(model.config):  # the kernels of range_attention are the CPU's
-        return False
-    AttentionInterface.register(NAME, attend)
-    AttentionMaskInterface.register(NAME, sdpa_mask)
-    before = model.config._attn_implementation
-    model.set_attn_implementation(NAME)
-    try:
-        if _same(model):
-            return True
-    except (NotImplementedError, RuntimeError, TypeError, ValueError, AssertionError, KeyError):
-        pass
-    model.set_attn_implementation(before)
-    return False
+    """Let a model's layers look at ranges, if its log-probabilities over a small trie are those of plain sequences."""
+    return model.device.type == "cpu" and use_ranges(model, _trie_trouble) is None  # the kernels are the CPU's
 
 
 @torch.inference_mode()
-def _same(model: Any) -> bool:
+def _trie_trouble(model: Any) -> str | None:
+    """What is wrong with greedy answers over a small trie, a prompt's two and several prompts' together."""
     prompts = [(0, 1), (0, 1, 2, 3), (0, 1, 3, 2)]
-    sampler = TrieSampler(model, Sampling(0.0, 1, -1))
-    asked = [(prompt, [n]) for n, prompt in enumerate(prompts)]
-    found = {n: logps for n, _, logps in sampler.answers(asked, [Request(prompt, 0) for prompt in prompts])}
-    for n, prompt in enumerate(prompts):
-        logits_V = model(torch.tensor([prompt]), use_cache=False).logits[0, -1].float()
-        if not torch.allclose(torch.tensor(found[n][0]), logits_V.log_softmax(-1).max(), rtol=1e-2, atol=1e-3):
-            return False
-    return True
+    sampler = TrieSampler(model, Sampling(0.0, 3, -1))
+    asked = [(prompt, [2 * n, 2 * n + 1]) for n, prompt in enumerate(prompts)]
+    requests = [Request(prompt, 0) for prompt in prompts for _ in range(2)]
+    bound = max(1e-3, 8 * torch.finfo(model.dtype).eps)
+    for n, ids, logps in sampler.answers(asked, requests):
+        prompt = prompts[n // 2]
+        logits = model(torch.tensor([prompt + ids[:-1]]), use_cache=False).logits[0, len(prompt) - 1 :].float()
+        plain = logits.log_softmax(-1).gather(-1, torch.tensor(ids)[:, None])[:, 0]
+        gap, spread = (plain - torch.tensor(logps)).abs().max(), logits.amax() - logits.amin()
+        if gap > bound * spread:
+            return f"its log-probabilities differ by {float(gap):.2g}"
+    return None

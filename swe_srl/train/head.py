@@ -1,8 +1,8 @@
 """A model's output layer: log-probabilities of chosen tokens, with a bounded number of logits in memory at a time.
 
-Logits are computed again in backward, chunk by chunk, so that neither pass holds length × vocabulary, and each chunk's
-are turned into probabilities and gradients in place: for a small model with a vocabulary of 262,144 that is most of
-what its output layer costs.
+Logits are computed again in backward, chunk by chunk, so that neither pass holds length × vocabulary: those of 256
+predictions at least, of which two or three copies are alive at a time. Each chunk's are turned into probabilities and
+gradients in place: for a small model with a vocabulary of 262,144 that is most of what its output layer costs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,15 @@ def chosen(
     The matrix product is in `dtype`, all else in float32.
     """
     layer = model.get_output_embeddings()
-    return _Chosen.apply(hidden_ND, layer.weight, layer.bias, ids_N, temperature, _cap(model), dtype)  # type: ignore
+    return _Chosen.apply(hidden_ND, _weight(layer), layer.bias, ids_N, temperature, _cap(model), dtype)  # type: ignore
+
+
+def _weight(layer: Any) -> Tensor:
+    """[V, D], with what an adapter of the output layer adds to it."""
+    weight: Tensor = layer.weight
+    if hasattr(layer, "base_layer") and not layer.disable_adapters:
+        weight = weight + sum(layer.get_delta_weight(adapter) for adapter in layer.active_adapters)
+    return weight
 
 
 def _cap(model: Any) -> float | None:
@@ -90,7 +98,10 @@ class _Chosen(torch.autograd.Function):
             if d_hidden is not None:
                 d_hidden[rows] = (d_nV @ weight).to(d_hidden.dtype)
             if d_weight is not None:
-                d_weight += d_nV.T @ hidden_nD
+                if d_weight.dtype == ctx.dtype:
+                    d_weight.addmm_(d_nV.T, hidden_nD)
+                else:
+                    d_weight += d_nV.T @ hidden_nD
         return d_hidden, d_weight, d_bias, None, None, None, None
 
 

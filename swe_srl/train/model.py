@@ -14,11 +14,10 @@ from torch import Tensor
 
 from swe_srl.config import Lora, ModelConfig, Scratch, existing
 from swe_srl.errors import ConfigError
-from swe_srl.range_attention import odd_layers
+from swe_srl.ranges import use_ranges
 from swe_srl.train.head import chosen, logits_of
 from swe_srl.train.pieces import Piece, cut
 from swe_srl.train.tree import Strand, grow
-from swe_srl.train.tree_attention import NAME, attend
 from swe_srl.train.trunk import hidden_states
 
 # The tags of the policy's form: one token each, added after the merges are learnt on text without them.
@@ -74,9 +73,16 @@ def with_lora(model: Any, lora: Lora, seed: int) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
-            return get_peft_model(model, settings).eval()
+            adapted = get_peft_model(model, settings).eval()
         except ValueError as error:  # no module has such a name
             raise ConfigError(f"model.lora: {_first_line(error)}") from error
+    ends = (core(adapted).get_input_embeddings(), core(adapted).get_output_embeddings())
+    if model.config.get_text_config().tie_word_embeddings and any(hasattr(end, "base_layer") for end in ends):
+        raise ConfigError(
+            "model.lora.targets: this model's input and output layers are one matrix, and an adapter of one of them "
+            "would change the other where it is merged: leave both out"
+        )
+    return adapted
 
 
 @contextlib.contextmanager
@@ -203,22 +209,8 @@ def _hidden_states(model: Any, piece: Piece) -> Tensor:
 
 
 def share_prefixes(model: Any) -> None:
-    """Let a model compute tries. Raises ConfigError for one whose attention is no function of (query, key, place)."""
-    from transformers import AttentionInterface
-
-    AttentionInterface.register(NAME, attend)
-    odd = odd_layers(model.config)
-    trouble = f"it has layers of {', '.join(odd)}" if odd else None
-    if trouble is None:
-        before = model.config._attn_implementation
-        model.set_attn_implementation(NAME)
-        try:
-            trouble = _tree_trouble(model)
-        except (NotImplementedError, RuntimeError, TypeError, ValueError, AssertionError, KeyError) as error:
-            trouble = _first_line(error)
-        if trouble is not None:
-            model.set_attn_implementation(before)
-    if trouble is not None:
+    """Let a model compute tries. Raises ConfigError for one whose attention is no function of (query, key, depths)."""
+    if trouble := use_ranges(model, _tree_trouble):
         raise ConfigError(
             f"{model.config.model_type}: prefixes cannot be shared with this model ({trouble}). Set "
             "train.prefix_sharing = false: every sequence is then computed by itself"
@@ -248,9 +240,12 @@ def _check_head(model: Any) -> None:
     if "position_ids" not in inspect.signature(model.base_model.forward).parameters:
         raise ConfigError(f"{model.config.model_type}: a model without position ids (recurrent?) is not supported")
     ids = torch.arange(8, device=model.device)[None]
-    with torch.no_grad():
-        ours = logits_of(model, model.base_model(input_ids=ids, use_cache=False).last_hidden_state)
-        theirs = model(input_ids=ids, use_cache=False).logits
+    try:
+        with torch.no_grad():
+            ours = logits_of(model, model.base_model(input_ids=ids, use_cache=False).last_hidden_state)
+            theirs = model(input_ids=ids, use_cache=False).logits
+    except (RuntimeError, AttributeError, TypeError) as error:
+        raise ConfigError(f"{model.config.model_type}: its forward pass fails ({_first_line(error)})") from error
     gap = float((ours - theirs).abs().max())
     if gap > 1e-3:
         raise ConfigError(

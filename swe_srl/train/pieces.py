@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from swe_srl.range_attention import Look
+from swe_srl.range_attention import Look, Where, together
 from swe_srl.train.tree import Strand, Tree, grow
 
 
 @dataclass(eq=False, slots=True)
 class Limb:
-    """A piece's part of the trie: its T tokens are at places `order_T`; `above` are the trunks that it looks at."""
+    """A piece as the model sees it: T tokens of the trie, at places `place_T`; `above` are the trunks it looks at."""
 
     ids_T: Tensor
-    order_T: Tensor
+    place_T: Tensor
     end_T: Tensor
     depth_T: Tensor
     above: tuple[Limb, ...]
@@ -80,6 +80,15 @@ class _Part:
 _Seen = tuple[_Part, int, int]
 
 
+@dataclass(frozen=True, slots=True)
+class _Laid:
+    """A trie's tokens, as tensors."""
+
+    ids: Tensor
+    depth: Tensor
+    end: Tensor
+
+
 def pack(groups: Sequence[Sequence[Strand]], token_budget: int, *, share: bool) -> list[Piece]:
     """The pieces of a batch, of at most `token_budget` tokens (more only where one sequence is longer).
 
@@ -101,10 +110,11 @@ def cut(tree: Tree, token_budget: int) -> list[Piece]:
         parents = (stretch.parent.part for stretch in part.stretches if stretch.parent)
         return max((number[parent] for parent in parents if parent in number), default=-1)
 
+    laid = _Laid(torch.tensor(tree.ids), torch.tensor(tree.depth), torch.tensor(tree.end))
     leaves = list(_filled(sorted(subtrees, key=lowest, reverse=True), token_budget))
     turn = {leaf: (-lowest(leaf), 0) for leaf in leaves} | {trunk: (-n, 1) for trunk, n in number.items()}
     for part in (*trunks, *leaves):
-        part.limb = _limb(part, tree)
+        part.limb = _limb(part, laid)
     return list(_pieces(sorted(turn, key=lambda part: turn[part]), tree))
 
 
@@ -117,10 +127,12 @@ def _apart(tree: Tree, token_budget: int) -> tuple[list[_Part], list[_Part]]:
         while path and tree.end[path[-1].first] <= first:
             path.pop()
         while first < min(last, end - token_budget):
-            if not trunks or trunks[-1].size == token_budget:
+            parent = path[-1] if path else None
+            goes_on = parent is not None and parent.part is trunks[-1]  # else two paths would be held as one
+            if not goes_on or trunks[-1].size == token_budget:
                 trunks.append(_Part(is_trunk=True))
             stop = min(last, end - token_budget, first + token_budget - trunks[-1].size)
-            path.append(_Stretch(first, stop, path[-1] if path else None, trunks[-1]))
+            path.append(_Stretch(first, stop, parent, trunks[-1]))
             trunks[-1].add(path[-1])
             first = stop
         if first < last:
@@ -145,7 +157,7 @@ def _filled(subtrees: Iterable[_Part], token_budget: int) -> Iterator[_Part]:
         yield leaf
 
 
-def _limb(part: _Part, tree: Tree) -> Limb:
+def _limb(part: _Part, laid: _Laid) -> Limb:
     """Who looks at what: each unbranched block at itself, and at the ranges of keys above it."""
     blocks: list[list[_Stretch]] = []
     for stretch in part.stretches:
@@ -157,30 +169,17 @@ def _limb(part: _Part, tree: Tree) -> Limb:
             blocks.append([stretch])
     number: dict[_Part, int] = {}
     looks: list[Look] = []
-    latest: dict[tuple[int | None, int, int], Look] = {}
+    wanted: list[tuple[int, int, list[Where]]] = []
     for block in blocks:
         first, last = block[0].at, block[-1].at + block[-1].last - block[-1].first
         looks.append(Look(first, last, None, first, last, causal=True))
-        for of, low, high in block[0].parent.seen if block[0].parent else ():
-            where = (None if of is part else number.setdefault(of, len(number)), low, high)
-            look = latest.get(where)
-            if look is not None and look.last == first:  # siblings lie side by side, and look together
-                look.last = last
-            else:
-                latest[where] = Look(first, last, *where)
-                looks.append(latest[where])
-    looks.sort(key=lambda look: not look.causal)  # so that each query has seen something before what it may not see
+        above = block[0].parent.seen if block[0].parent else ()
+        where = [(None if of is part else number.setdefault(of, len(number)), low, high) for of, low, high in above]
+        wanted.append((first, last, where))
+    looks += together(wanted)  # after the causal ones: each query has seen something before what it may not see
     at = torch.cat([torch.arange(stretch.first, stretch.last) for stretch in part.stretches])
     limbs = tuple(of.limb for of in number if of.limb is not None)
-    return Limb(
-        torch.tensor(tree.ids)[at],
-        at,
-        torch.tensor(tree.end)[at],
-        torch.tensor(tree.depth)[at],
-        limbs,
-        looks,
-        part.is_trunk,
-    )
+    return Limb(laid.ids[at], at, laid.end[at], laid.depth[at], limbs, looks, part.is_trunk)
 
 
 def _joined(seen: tuple[_Seen, ...], more: _Seen) -> tuple[_Seen, ...]:
@@ -197,8 +196,8 @@ def _pieces(parts: Sequence[_Part], tree: Tree) -> Iterator[Piece]:
     place_of = torch.empty(len(tree.ids), dtype=torch.long)
     for n, part in enumerate(parts):
         assert part.limb is not None
-        piece_of[part.limb.order_T] = n
-        place_of[part.limb.order_T] = torch.arange(part.size)
+        piece_of[part.limb.place_T] = n
+        place_of[part.limb.place_T] = torch.arange(part.size)
     source_N, slot_N = torch.tensor(tree.source), torch.tensor(tree.slot)
     by_piece_N = torch.sort(piece_of[source_N], stable=True)
     counts = torch.bincount(by_piece_N.values, minlength=len(parts)).tolist()

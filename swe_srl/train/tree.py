@@ -60,6 +60,8 @@ class _Run:
 def grow(strands: Iterable[Strand]) -> Tree:
     """Merge sequences by their longest common prefixes: linear in their tokens, once they are sorted."""
     tree = Tree([], [], [], [], [], [])
+    strands = list(strands)
+    assert all(strand.prompt_ids for strand in strands), "nothing comes before the first learnt token"
     path: list[int] = []  # the position of each depth above
     for run in _depth_first(_merged(strands)):
         here = len(tree.ids)

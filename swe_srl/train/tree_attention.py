@@ -1,8 +1,7 @@
 """Attention over a trie: each token looks at those above it, and at nothing else.
 
-transformers' models reach it by the library's own interface for attention functions, under the name "tree". Three
-ways compute the same: `blocks` only what is looked at, by flash attention on slices whose results are merged by their
-log-sum-exps (CPU); `flex` by a block mask, compiled (CUDA); `dense` by a boolean mask, the oracle of the tests.
+Three ways compute the same: `blocks` only what is looked at, by flash attention on slices whose results are merged by
+their log-sum-exps (CPU); `flex` by a block mask, compiled (CUDA); `dense` by a boolean mask, the oracle of the tests.
 """
 
 from __future__ import annotations
@@ -19,8 +18,6 @@ from torch import Tensor
 from swe_srl.range_attention import Shown, attended, flash_backward, in_window, slices
 from swe_srl.train.pieces import Limb
 
-NAME = "tree"
-
 
 @dataclass(slots=True)
 class Looking:
@@ -31,6 +28,10 @@ class Looking:
     own: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     plans: dict[int | None, Any] = field(default_factory=dict)  # by window: what a way needs of the limb
 
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Tensor:
+        self.own[layer] = (key, value)
+        return self.way(query, key, value, self, self.above(layer), scale, window)
+
     def above(self, layer: int) -> list[Tensor]:
         """k, v, k, v, … of the limbs above."""
         found: list[Tensor] = []
@@ -40,46 +41,8 @@ class Looking:
         return found
 
 
-def attend(
-    module: Any,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    sliding_window: int | None = None,
-    tree: Looking | None = None,
-    **more: Any,
-) -> tuple[Tensor, None]:
-    """What a model's layer calls: query [R, heads, T, D] → [R, T, heads, D]. Without `tree` rows are plain sequences.
-
-    Raises NotImplementedError for what is no function of (query, key, place).
-    """
-    if odd := [name for name in ("softcap", "s_aux", "position_bias") if more.get(name) is not None]:
-        raise NotImplementedError(f"its attention has {', '.join(odd)}")
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    query, key = query.to(value.dtype), key.to(value.dtype)  # autocast leaves rotated ones in float32
-    if tree is None:
-        out = _plain(query, key, value, scale, sliding_window)
-    else:
-        tree.own[module.layer_idx] = (key, value)
-        out = tree.way(query, key, value, tree, tree.above(module.layer_idx), scale, sliding_window)
-    return out.transpose(1, 2).contiguous(), None
-
-
 def way_of(device: torch.device) -> Callable[..., Tensor]:
     return flex if device.type == "cuda" else blocks
-
-
-def _plain(query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Tensor:
-    mask = None
-    if window is not None and query.shape[2] > window:
-        place_T = torch.arange(query.shape[2], device=query.device)
-        behind_TT = place_T[:, None] - place_T
-        mask = (behind_TT >= 0) & (behind_TT < window)
-    return F.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True
-    )
 
 
 # ------------------------------------------------------------------------------------------------ by masks
@@ -88,14 +51,14 @@ def _plain(query: Tensor, key: Tensor, value: Tensor, scale: float, window: int 
 def sees(limb: Limb, window: int | None, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
     """(query, key) → whether it looks there; keys are numbered through the limbs above, then the limb's own."""
     every = (*limb.above, limb)
-    order_K = torch.cat([one.order_T for one in every]).to(device)
+    place_K = torch.cat([one.place_T for one in every]).to(device)
     end_K = torch.cat([one.end_T for one in every]).to(device)
     depth_K = torch.cat([one.depth_T for one in every]).to(device)
-    own = len(order_K) - len(limb.order_T)
+    own = len(place_K) - len(limb.place_T)
 
     def seen(q: Tensor, k: Tensor) -> Tensor:
-        place = order_K[own + q]
-        above = (order_K[k] <= place) & (place < end_K[k])
+        place = place_K[own + q]
+        above = (place_K[k] <= place) & (place < end_K[k])
         return above if window is None else above & (depth_K[own + q] - depth_K[k] < window)
 
     return seen
@@ -120,7 +83,7 @@ def flex(
     if window not in tree.plans:
         seen = sees(tree.limb, window, query.device)
         tree.plans[window] = create_block_mask(
-            lambda _row, _head, q, k: seen(q, k), None, None, query.shape[2], key.shape[2], query.device.type
+            lambda _row, _head, q, k: seen(q, k), None, None, query.shape[2], key.shape[2], query.device
         )
     compute = _compiled_flex() if query.is_cuda else _flex()
     out: Tensor = compute(query, key, value, block_mask=tree.plans[window], scale=scale, enable_gqa=True)
@@ -179,11 +142,11 @@ class _Blocks(torch.autograd.Function):
         d_query, d_key, d_value, *d_above = (
             torch.zeros_like(one, dtype=torch.float32) for one in (query, key, value, *above)
         )
-        for look, hidden in ctx.shown:
+        for look, mask in ctx.shown:
             here, there = slice(look.first, look.last), slice(look.low, look.high)
             q, k, v = slices(look, query, key, value, above)
             merged = (grad[:, :, here], out[:, :, here], lse[:, :, here])
-            dq, dk, dv = flash_backward(*merged, q, k, v, look.causal, hidden, ctx.scale)
+            dq, dk, dv = flash_backward(*merged, q, k, v, look.causal, mask, ctx.scale)
             to_key, to_value = (d_key, d_value) if look.of is None else d_above[2 * look.of : 2 * look.of + 2]
             d_query[:, :, here] += dq
             to_key[:, :, there] += dk

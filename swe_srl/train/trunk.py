@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from swe_srl.ranges import over_ranges
 from swe_srl.train.pieces import Limb
-from swe_srl.train.tree_attention import NAME, Looking, way_of
+from swe_srl.train.tree_attention import Looking, way_of
 
 
 def hidden_states(model: Any, limb: Limb, way: Callable[..., Tensor] | None = None) -> Tensor:
@@ -48,14 +49,8 @@ def _hold(model: Any, trunk: Limb, way: Callable[..., Tensor]) -> None:
 
 
 def _forward(model: Any, looking: Looking) -> Tensor:
-    assert model.config._attn_implementation == NAME, "without its attention function a model would see all before"
-    device = model.device
-    hidden_1TD: Tensor = model(
-        input_ids=looking.limb.ids_T[None].to(device),
-        position_ids=looking.limb.depth_T[None].to(device),
-        use_cache=False,
-        tree=looking,
-    ).last_hidden_state
+    limb = looking.limb
+    hidden_1TD: Tensor = over_ranges(model, limb.ids_T, limb.depth_T, looking).last_hidden_state
     return hidden_1TD
 
 
