@@ -6,6 +6,7 @@ it states one (§5.1, Tables 5 and 7).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -31,12 +32,17 @@ from swe_srl.loading import nearest, stages_in
 
 class Stage(Strict):
     """What every kind of stage has. A length is `steps`, or `epochs` over the training steps (RLVR's: its tasks), or
-    both: then it ends at the first of the two."""
+    `cpu_s`, CPU seconds of this process in sampling and updates; of several it ends at the first.
+
+    With `cpu_s` the schedule runs over them. Validation is not counted, nor are other processes: sandboxes, and
+    reward.workers.
+    """
 
     name: str = Field(pattern=r"^[\w-]+$", description="part of a folder's name and of stage.NAME.key")
     kind: str
     steps: Natural | None = None
     epochs: float | None = Field(None, gt=0)
+    cpu_s: float | None = Field(None, gt=0)
     batch: Count
     lr: float = Field(ge=0)
     schedule: Literal["constant", "linear", "cosine"] = "constant"
@@ -55,8 +61,8 @@ class Stage(Strict):
 
     @model_validator(mode="after")
     def _has_a_length(self) -> Stage:
-        if self.steps is None and self.epochs is None:
-            raise ValueError(f"stage {self.name!r} needs a length: steps or epochs")
+        if self.steps is None and self.epochs is None and self.cpu_s is None:
+            raise ValueError(f"stage {self.name!r} needs a length: steps, epochs or cpu_s")
         return self
 
 
@@ -78,6 +84,7 @@ class RlStage(Stage):
     group_size: int = Field(8, ge=2, description="answers a prompt; one alone has no advantage")
     temperature: float = Field(1.0, gt=0)
     min_group_std: float = Field(1e-6, ge=0)
+    dynamic_sampling: bool = Field(True, description="False: groups whose rewards are alike fill the batch, too")
     max_draws: Count = Field(10, description="draws a batch, as a multiple of batch")
     updates_per_batch: Count = 1
     clip_epsilon: float = 0.2
@@ -133,6 +140,26 @@ AnyStage = Annotated[SftStage | SrlStage | RlvrStage, Field(discriminator="kind"
 STAGES: dict[str, type[Stage]] = {"sft": SftStage, "srl": SrlStage, "rlvr": RlvrStage}
 
 
+def with_defaults(defaults: Any, stages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Stages as they were read, with `[train]`'s keys where they have them and set nothing themselves.
+
+    Raises ValueError: a key that no stage has is an error, here as everywhere.
+    """
+    if not isinstance(defaults, dict):
+        raise ValueError("train is a table of defaults for the stages: [train]")
+    kinds = [STAGES[stage["kind"]] for stage in stages if stage.get("kind") in STAGES]
+    for key in defaults:
+        if not any(key in kind.model_fields for kind in kinds):
+            fields = {name for kind in kinds for name in kind.model_fields}
+            raise ValueError(f"train.{key}: no stage has such a key{nearest(key, fields)}")
+    return [
+        {k: v for k, v in defaults.items() if k in STAGES[stage["kind"]].model_fields} | stage
+        if stage.get("kind") in STAGES
+        else stage
+        for stage in stages
+    ]
+
+
 class TrainConfig(Strict):
     """`swe-srl train`. `run` is the run directory; the seed and each stage's name feed every draw.
 
@@ -158,23 +185,10 @@ class TrainConfig(Strict):
     @model_validator(mode="before")
     @classmethod
     def _spread_train_defaults(cls, data: Any) -> Any:
-        """`[train]` becomes each stage's defaults; a key that no stage has is an error, here as everywhere."""
+        """`[train]` becomes each stage's defaults."""
         if not isinstance(data, dict):
             return data
-        defaults, stages = data.get("train", {}), stages_in(data)
-        if not isinstance(defaults, dict):
-            raise ValueError("train is a table of defaults for the stages: [train]")
-        kinds = [STAGES[stage["kind"]] for stage in stages if stage.get("kind") in STAGES]
-        for key in defaults:
-            if not any(key in kind.model_fields for kind in kinds):
-                fields = {name for kind in kinds for name in kind.model_fields}
-                raise ValueError(f"train.{key}: no stage has such a key{nearest(key, fields)}")
-        spread = [
-            {k: v for k, v in defaults.items() if k in STAGES[stage["kind"]].model_fields} | stage
-            if stage.get("kind") in STAGES
-            else stage
-            for stage in stages
-        ]
+        spread = with_defaults(data.get("train", {}), stages_in(data))
         return {key: value for key, value in data.items() if key != "train"} | {"stage": spread}
 
     @model_validator(mode="after")

@@ -22,7 +22,7 @@ from swe_srl.train.checkpoint import Progress
 from swe_srl.train.measure import Meter, group_row
 from swe_srl.train.objective import reinforced, reward_std, supervised
 from swe_srl.train.pieces import pack
-from swe_srl.train.sources import Cursor, SftSource, SrlSource
+from swe_srl.train.sources import Cursor, SftSource, SrlSource, teaches
 from swe_srl.train.take import Draw, take
 from swe_srl.train_config import SftStage, SrlStage
 from swe_srl.types import Group, Sample, Score, Tokens
@@ -103,6 +103,20 @@ def test_too_many_without_a_reward_stop_the_run() -> None:
     assert take(source, srl(max_unscored=0.5), Progress()).converged is None  # at the bound, not over it
     with pytest.raises(TrainingError, match="8 of 16 answers could not be scored, over the bound of 49%"):
         take(source, srl(max_unscored=0.49), Progress())
+
+
+def test_without_dynamic_sampling_the_first_groups_are_the_batch() -> None:
+    """A dead group takes its place in the batch and its weight, and teaches nothing."""
+    settings = srl(dynamic_sampling=False)
+    alike = (0.1, 0.1, 0.1)  # the std of these is not quite 0
+    found = [make_group(str(n), n, (1, 2), [(3, 4)] * len(v), v) for n, v in enumerate([alike, (None, 0.3), LIVE])]
+    assert [teaches(group, settings) for group in found] == [True, False, True]  # one reward is no group
+    batch = reinforced([found[0], found[2]])
+    assert batch.advantage_N.tolist() == [0.0] * 6 + [-1.0, -1.0, 1.0, 1.0]
+    assert batch.weight_N.tolist() == pytest.approx([1 / 10] * 10)
+    row = group_row(Draw(tuple(found), (found[0], found[2]), Cursor(3)), settings)
+    assert row["frac_reward_zero_std"] == pytest.approx(2 / 3)
+    assert row["srl/groups_kept_only_by_format"] == 0
 
 
 def test_groups_that_only_the_format_kept() -> None:

@@ -127,8 +127,9 @@ class Chain:
             file=sys.stderr,
         )
         if stage.progress.step:
-            print(f"{settings.name}: going on after step {stage.progress.step} of {stage.total}", file=sys.stderr)
-        with bar(settings.name, stage.total, stage.progress.step) as tick, self._executing(stage), _attempting(stage):
+            of = f" of {stage.total}" if settings.cpu_s is None else f", {stage.done} of {stage.length} CPU seconds"
+            print(f"{settings.name}: going on after step {stage.progress.step}{of}", file=sys.stderr)
+        with bar(settings.name, stage.length, stage.done) as tick, self._executing(stage), _attempting(stage):
             progress = train_stage(stage, tick)
         stage.policy.engine.close()
         result = {
@@ -303,9 +304,12 @@ def _reference(model: Any, initial: Any | None) -> Iterator[Any]:
 
 
 def _total(settings: SftStage | RlStage, n: int) -> int:
-    """Updates over n training steps, or tasks: the stage's steps, its epochs' worth, or the fewer of the two."""
+    """Updates over n training steps, or tasks: the stage's steps, its epochs' worth, or the fewer of the two.
+
+    As many as come where CPU seconds alone end it.
+    """
     of_epochs = [math.ceil(settings.epochs * n / settings.batch)] if settings.epochs else []
-    return min([*of_epochs, *([settings.steps] if settings.steps is not None else [])])
+    return min([*of_epochs, *([settings.steps] if settings.steps is not None else [])], default=sys.maxsize)
 
 
 def _optimizer(model: Any, settings: SftStage | RlStage) -> torch.optim.Optimizer:

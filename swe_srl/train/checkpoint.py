@@ -27,7 +27,10 @@ from swe_srl.train.sources import Cursor
 
 @dataclass(slots=True)
 class Progress:
-    """Where a stage stands after `step` updates. `best_value` is of the stage's metric; higher is better."""
+    """Where a stage stands after `step` updates. `best_value` is of the stage's metric; higher is better.
+
+    `cpu_s` is what its updates took, where that ends the stage; what a kill took was not counted.
+    """
 
     step: int = 0
     cursor: Cursor = field(default_factory=Cursor)
@@ -37,6 +40,7 @@ class Progress:
     validation: dict[str, Any] = field(default_factory=dict)
     events_bytes: int = 0
     ended: str | None = None
+    cpu_s: float = 0.0
 
 
 def step_number(folder: Path) -> int:

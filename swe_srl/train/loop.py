@@ -22,6 +22,7 @@ checkpoint by validation (Tables 5 and 7, §5.1). What it leaves open, and what 
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -79,6 +80,22 @@ class StageRun:
     attempts: Callable[[], dict[str, Any]] = dict  # RLVR: at the tasks of validation
     ahead: Ahead | None = None  # RLVR with a lag: batches are drawn while updates run
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """How far the schedule is, and its length: in updates, or in thousandths of the CPU seconds."""
+        if self.settings.cpu_s is None:
+            return self.progress.step, self.total
+        return int(1000 * self.progress.cpu_s / self.settings.cpu_s), 1000
+
+    @property
+    def length(self) -> int:
+        """What a bar counts: updates, or CPU seconds."""
+        return self.total if self.settings.cpu_s is None else math.ceil(self.settings.cpu_s)
+
+    @property
+    def done(self) -> int:
+        return self.progress.step if self.settings.cpu_s is None else min(int(self.progress.cpu_s), self.length)
+
 
 def train_stage(stage: StageRun, tick: Tick) -> Progress:
     """Run a stage from where its progress stands to its end. Raises TrainingError."""
@@ -108,7 +125,11 @@ def train_stage(stage: StageRun, tick: Tick) -> Progress:
                     stage.ahead.publish(progress.step, named_weights(stage.model))
                 write_rollouts(stage.folder, progress.step, draw, executed())
             row = stage.run.event(kind="step", stage=settings.name, step=progress.step, **meter.row(), **told)
-            tick(progress.step, note(row))
+            if settings.cpu_s is not None:
+                progress.cpu_s += row["time/cpu"]
+                if progress.cpu_s >= settings.cpu_s:
+                    progress.ended = "its CPU seconds are spent"
+            tick(stage.done, note(row))
         validate_and_save(stage)
     return progress
 
@@ -125,7 +146,7 @@ def learn(stage: StageRun, draw: Draw, meter: Meter) -> None:
     if stage.reference is not None:
         with stage.reference() as reference:
             reference_N = flat_log_probs(stage, reference, batch, pieces)
-    lr = learning_rate(settings, stage.progress.step, stage.total)
+    lr = learning_rate(settings, *stage.place)
     for _ in range(updates):
         for piece in pieces:
             logp_N, entropy_N = log_probs(stage.model, piece, batch.ids_N[piece.slot_N], temperature, stage.dtype)

@@ -116,7 +116,7 @@ def group_row(draw: Draw, settings: RlStage) -> dict[str, Any]:
     return {
         "reward": _mean(values),
         "reward_std": float(np.mean([reward_std(group) for group in draw.seen])),
-        "frac_reward_zero_std": 1 - len(draw.live) / len(draw.seen),
+        "frac_reward_zero_std": float(np.mean([reward_std(group) <= settings.min_group_std for group in draw.seen])),
         "tokens/prompts": sum(len(prompt) for of_group in prompts for prompt in of_group),
         "tokens/sampled": sum(lengths),
         "completions/mean_length": float(np.mean(lengths)),
@@ -146,7 +146,9 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _only_format(group: Group, settings: RlStage) -> bool:
-    """Whether its responses that end well-formed would not have kept it alone."""
+    """Whether its rewards differ, and those of its responses that end well-formed alone do not."""
+    if reward_std(group) <= settings.min_group_std:
+        return False
     ends = [turns for turns in group.responses if turns[-1].score.format_error is None]
     well_formed = tuple(sample for turns in ends for sample in turns)
     return reward_std(Group(group.key, group.draw, well_formed)) <= settings.min_group_std

@@ -68,12 +68,14 @@ def reinforced(groups: Sequence[Group]) -> Batch:
     responses = sum(len(rewards(group)) for group in groups)
     rows = []
     for group in groups:
-        mean, std = float(np.mean(np.array(rewards(group), dtype=np.float64))), reward_std(group)
+        values = rewards(group)
+        mean, std = float(np.mean(np.array(values, dtype=np.float64))), reward_std(group)
+        alike = len(set(values)) < 2  # without dynamic sampling; the std of equal values may be 1e-17
         row = []
         for turns in group.responses:
             value, n = turns[0].score.value, sum(len(turn.tokens.ids) for turn in turns)
             if value is not None:
-                weight, advantage = 1 / (responses * max(n, 1)), (value - mean) / std
+                weight, advantage = 1 / (responses * max(n, 1)), 0.0 if alike else (value - mean) / std
                 row += [(turn.tokens, [weight] * len(turn.tokens.ids), advantage) for turn in turns if turn.tokens.ids]
         rows.append(row)
     return _batch(rows)

@@ -21,7 +21,7 @@ from swe_srl.policies import seed_of
 from swe_srl.policies.engine import EnginePolicy
 from swe_srl.render import Renderer
 from swe_srl.rewards import Attempt, Scorer
-from swe_srl.train.objective import reward_std
+from swe_srl.train.objective import reward_std, rewards
 from swe_srl.train_config import RlStage, SftStage, SrlStage
 from swe_srl.types import Completion, Group, Sample, Score, Step, Tokens
 
@@ -87,8 +87,8 @@ class SftSource:
 
 
 def teaches(group: Group, stage: RlStage) -> bool:
-    """Whether a group's rewards differ."""
-    return reward_std(group) > stage.min_group_std
+    """Whether a group's rewards differ; without dynamic sampling, whether there are two to be compared."""
+    return reward_std(group) > stage.min_group_std if stage.dynamic_sampling else len(rewards(group)) > 1
 
 
 def in_rounds(stage: RlStage, cursor: Cursor, drawn: Callable[[int, int], Iterable[Group]]) -> Iterator[Group]:
