@@ -27,6 +27,7 @@ app = typer.Typer(
 STOPPED = 130  # typer's exit code after Ctrl-C
 AFTER_A_STOP = {
     "train": "; the same command goes on from the last saved state",
+    "ladder": "; the same command goes on from the last saved state",
     "rollout": "; the same command makes what is missing",
     "evaluate": "; the same command makes what is missing",
     "ingest": "; nothing was written, and what was there is as it was",
@@ -226,6 +227,27 @@ def train(
     lines = stage_lines(found)
     lines += [f"run         {found['run_dir']}", f"checkpoint  {found['checkpoint']}"]
     show(found, "\n".join(lines), json)
+
+
+@app.command(epilog="Example: swe-srl ladder configs/ladder.toml budget_cpu_s=3600 seeds=[0,1,2]")
+def ladder(
+    config: Annotated[Path, typer.Argument(help="A TOML file: a base, and arms.")],
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
+    """The arms of the paper side by side, from one base by one budget; started again, it goes on."""
+    from rich.console import Group
+
+    from swe_srl.ladder_config import LadderConfig
+    from swe_srl.loading import load
+
+    settings = load(LadderConfig, config, overrides or [])
+    from swe_srl.ladder import ladder as climb
+
+    quieten()
+    report = climb(settings)
+    places = [f"{name:<7} {report.found[name]}" for name in ("table", "plot", "report")]
+    show(dict(report.found), Group(*(grid.shown() for grid in report.grids), *places), json)
 
 
 @app.command(epilog="Example: swe-srl doctor configs/srl.toml")
