@@ -88,8 +88,10 @@ class Climb:
         """A hash of all that an arm's numbers hang on; where the ladder's folder lies is not among it."""
         config = self.config
         shared = {"run", "seeds", "arm", "base", "budget_cpu_s"}  # an arm or a seed more changes no other
-        parts = [name, str(seed), config.model_dump_json(exclude=shared), *self.tasks, base.asked if base else ""]
-        parts += [stage.model_dump_json() for stage in config.chains.get(name, [])]
+        parts = [name, str(seed), config.model_dump_json(exclude=shared, exclude_defaults=True), *self.tasks]
+        parts += [base.asked] if base else []
+        for stage in config.chains.get(name, []):
+            parts += [stage.kind, stage.model_dump_json(exclude_defaults=True)]  # a later version may have more keys
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def _trained(self, name: str, seed: int, base: Row | None, folder: Path) -> tuple[str, Spent]:

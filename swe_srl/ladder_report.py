@@ -238,11 +238,12 @@ def cost_grid(arms: Sequence[ArmReport], config: LadderConfig) -> Grid:
         share = f"{fmean(dead):.1%}" if dead else ""
         updates = f"{fmean(one.updates for one in costs):.0f}"
         cells.append((arm.name, f"{fmean(one.cpu_s for one in costs):,.0f}", updates, *tokens, share, ends))
-    columns = ("arm", "CPU s", "updates", "tokens sampled", "of prompts", "of updates", "dead groups", "how it ended")
+    columns = ("arm", "CPU s", "updates", "tokens sampled", "in prompts", "in updates", "dead groups", "how it ended")
     caption = (
         f"Budget: {config.budget_cpu_s:,.0f} CPU seconds an arm, after the base, of this process's sampling and "
-        "updates; sandboxes' commands, grading in them and validation are not counted. An update that is begun is ended. "
-        "Means over seeds; a dead group is one whose rewards are alike."
+        "updates; sandboxes' commands, grading in them and validation are not counted. An update that is begun is "
+        "ended. Means over seeds; tokens in updates are those of the forward passes, shared prefixes "
+        "once; a dead group is one whose rewards are alike."
     )
     return Grid("What training took", columns, tuple(cells), caption)
 

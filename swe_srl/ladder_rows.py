@@ -24,7 +24,7 @@ KEPT = ("similarity", "well_formed_similarity", "exact", "format_error", "contex
 class Spent:
     """What a training took. `cpu_s` is of sampling and updates, those included that a stage converged after;
     `learnt` are tokens of the updates' forward passes. `dead` is the share of groups whose rewards were alike, None
-    where there were no groups."""
+    where there were no groups. `ended`: how each stage did, and which of its checkpoints is its best."""
 
     cpu_s: float = 0.0
     updates: int = 0
@@ -64,7 +64,10 @@ def spent(run: Path, result: Mapping[str, Any]) -> Spent:
         prompts=sum(row.get("tokens/prompts", 0) for row in rows),
         learnt=sum(row.get("num_tokens", 0) for row in rows),
         dead=sum(share * n for share, n in drawn) / groups if groups else None,
-        ended=tuple(f"{stage['name']}: {stage['ended']}" for stage in result["stages"]),
+        ended=tuple(
+            f"{stage['name']}: {stage['ended']}, best of step {stage['validation']['step']} of {stage['steps']}"
+            for stage in result["stages"]
+        ),
     )
 
 

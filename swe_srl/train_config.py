@@ -99,6 +99,13 @@ class SrlStage(RlStage):
     execute: bool = Field(False, description="run each answer's command at its step, and keep what it did")
     history: Literal["expert", "own"] = Field("expert", description="what a step is asked after: the log, or its own")
     own_threshold: Share = Field(OWN_THRESHOLD, description="similarity from which an own command is gone on from")
+    reward_per: Literal["step", "trajectory"] = Field("step", description='"trajectory": the mean of its answers\'')
+
+    @model_validator(mode="after")
+    def _a_whole_trajectory_is_the_experts(self) -> SrlStage:
+        if self.reward_per == "trajectory" and self.runs_commands:
+            raise ValueError('reward_per = "trajectory" asks after the log\'s history: leave execute and history out')
+        return self
 
     @model_validator(mode="after")
     def _one_place_to_run(self) -> SrlStage:

@@ -39,7 +39,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["ingest", "inspect", "score", "record", "train", "evaluate", "doctor", "replay", "rollout"]
+    "command", ["ingest", "inspect", "score", "record", "train", "evaluate", "doctor", "replay", "rollout", "ladder"]
 )
 def test_every_help_shows_an_example(command: str) -> None:
     done = swe_srl(command, "--help")

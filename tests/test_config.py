@@ -9,6 +9,7 @@ import pytest
 from swe_srl.agent_config import AgentConfig
 from swe_srl.config import EvaluateConfig, ModelConfig, RecordConfig, RolloutConfig, Strict
 from swe_srl.errors import ConfigError
+from swe_srl.ladder_config import LadderConfig
 from swe_srl.loading import check, load
 from swe_srl.runs import Run
 from swe_srl.train_config import SrlStage, TrainConfig
@@ -142,4 +143,5 @@ def test_a_resolved_config_is_a_config(chain: Path, tmp_path: Path) -> None:
 def test_every_config_of_the_project_loads(path: Path) -> None:
     kinds: dict[str, type[Strict]] = {"eval_steps": EvaluateConfig, "record": RecordConfig, "rollout": RolloutConfig}
     kinds |= dict.fromkeys(("eval_bugfix", "eval_verified", "rollout_bugfix"), AgentConfig)
+    kinds |= dict.fromkeys(("ladder", "ladder_tiny"), LadderConfig)
     load(kinds.get(path.stem, TrainConfig), path)

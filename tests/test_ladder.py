@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import orjson
 import pytest
 import torch
 from kill_resume import Point, killer
-from made import ROOT, write_logs
+from made import ROOT, ScriptedEngine, bash, make_tokenizer, make_trajectory, write_logs
 from test_rlvr import expert, write_suite
 
+from swe_srl.engines import Request
 from swe_srl.errors import ConfigError
 from swe_srl.evaluate.metrics import StepValues
 from swe_srl.ladder import ladder
@@ -24,7 +26,17 @@ from swe_srl.ladder_config import LadderConfig
 from swe_srl.ladder_report import written
 from swe_srl.ladder_rows import KEPT, Row, Spent, read, write
 from swe_srl.loading import check, load
+from swe_srl.policies.engine import EnginePolicy
+from swe_srl.prompts import PromptSettings
+from swe_srl.render import Renderer
+from swe_srl.rewards import Scorer
 from swe_srl.runs import read_events
+from swe_srl.steps import StepSet
+from swe_srl.train.checkpoint import Progress
+from swe_srl.train.objective import reinforced
+from swe_srl.train.take import take
+from swe_srl.train.whole_source import WholeSource
+from swe_srl.train_config import SrlStage
 
 BUDGET = 1.0
 SFT = {"name": "warm", "kind": "sft", "steps": 80, "batch": 8, "lr": 1e-2, "warmup": 0.1, "validate_every": 80}
@@ -103,9 +115,13 @@ def test_a_ladder(finished: Path) -> None:
             assert value["by_seed"] == pytest.approx([value["value"]])
         assert (arm["resolved"]["n"], arm["resolved"]["requested"]) == (1, 1)
         assert arm["trained_on"] == ["trained on 0 of 1"]
-    base, srl, both = ((arm["spent"][0]) for arm in found["arms"])
-    assert (base["updates"], base["dead_groups"], base["ended"]) == (80, None, ["warm: all steps done"])
-    assert srl["ended"] == ["srl: its CPU seconds are spent"]
+    base, srl, both = (arm["spent"][0] for arm in found["arms"])
+    assert (base["updates"], base["dead_groups"], base["ended"]) == (
+        80,
+        None,
+        ["warm: all steps done, best of step 80 of 80"],
+    )
+    assert srl["ended"][0].startswith("srl: its CPU seconds are spent, best of step ")
     assert srl["cpu_s"] >= BUDGET
     assert 0 <= srl["dead_groups"] <= 1
     assert len(both["ended"]) == 2
@@ -152,6 +168,36 @@ def test_another_arm_of_the_same_name_is_refused(finished: Path) -> None:
     arms = [{"name": "srl", "stage": [SRL | {"lr": 1e-4}]}]
     with pytest.raises(ConfigError, match=r"seed_0/srl was made by another configuration.*Give another run=FOLDER"):
         ladder(made(finished, arm=arms))
+
+
+# ------------------------------------------------------------------------------ one reward a trajectory
+
+
+def test_a_pass_over_a_trajectory_has_one_reward() -> None:
+    """Pass 0 writes what the expert did, pass 1 something else, at every step."""
+    renderer = Renderer(make_tokenizer(), PromptSettings(system="brief"))
+    trajectories = [make_trajectory(number) for number in range(3)]
+    steps = StepSet(trajectories, [(i, k) for i in range(3) for k in range(1, 5)])
+    right = {renderer.prompt_ids(s.trajectory.issue, s.history): renderer.target_ids("", s.action) for s in steps}
+    wrong, asked = renderer.target_ids("", bash("zzz")), Counter[tuple[int, ...]]()
+
+    def answers(request: Request) -> tuple[int, ...]:
+        asked[request.prompt_ids] += 1
+        return right[request.prompt_ids] if asked[request.prompt_ids] == 1 else wrong
+
+    settings = SrlStage(name="srl", steps=1, batch=2, group_size=2, reward_per="trajectory")
+    policy = EnginePolicy(renderer, ScriptedEngine(answers), 300)
+    drawn = take(WholeSource(steps, policy, Scorer(), settings, seed=0), settings, Progress())
+    assert len(drawn.live) == 2
+    for group in drawn.live:
+        first, second = group.responses
+        assert [len(first), len(second)] == [4, 4]
+        assert {turn.score.value for turn in first} == {1.0}
+        similarities = [turn.score.parts["similarity"] for turn in second]
+        assert [turn.score.value for turn in second] == pytest.approx([sum(similarities) / 4] * 4)
+    batch = reinforced(drawn.live)
+    assert set(batch.advantage_N.tolist()) == {1.0, -1.0}
+    assert float(batch.weight_N.sum()) == pytest.approx(1.0)
 
 
 # --------------------------------------------------------------------------------------------- pooling
@@ -205,7 +251,9 @@ def test_a_row_on_disk_is_the_row(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["ladder.toml", "ladder_tiny.toml"])
 def test_the_projects_own_ladders(name: str) -> None:
     config = load(LadderConfig, ROOT / "configs" / name)
-    assert {"sft", "rlvr", "srl", "srl_then_rlvr", "no_dynamic_sampling"} <= {arm.name for arm in config.arm}
+    assert {"sft", "rlvr", "srl", "srl_then_rlvr", "no_dynamic_sampling", "trajectory_reward"} <= {
+        arm.name for arm in config.arm
+    }
     for arm in config.arm:
         assert sum(stage.cpu_s or 0 for stage in arm.stage) == pytest.approx(config.budget_cpu_s)
 

@@ -48,6 +48,7 @@ from swe_srl.train.probe import probe
 from swe_srl.train.rlvr import RlvrSource
 from swe_srl.train.sources import SftSource, Source, SrlSource
 from swe_srl.train.validate import Validator
+from swe_srl.train.whole_source import WholeSource
 from swe_srl.train_config import RlStage, RlvrStage, SftStage, SrlStage, TrainConfig
 from swe_srl.types import Trajectory
 
@@ -228,6 +229,9 @@ class Chain:
         if walks:
             walking = self._walking(settings.own_threshold)
             return OwnSource(steps, policy, self.scorer, settings, config.seed, walking), len(steps), lineage
+        if settings.reward_per == "trajectory":
+            whole = WholeSource(steps, policy, self.scorer, settings, config.seed)
+            return whole, len(whole.paths), lineage
         return SrlSource(steps, policy, self.scorer, settings, config.seed), len(steps), lineage
 
     def _walking(self, threshold: float) -> Walking:
