@@ -86,7 +86,7 @@ def last_file(step: Step) -> str | None:
 
 
 # The body of a here-document and what is quoted hold code and patterns, not the files that are worked on.
-_HEREDOC = re.compile(r"<<-?\s*(['\"]?)(\w+)\1([^\n]*)\n.*?(?:^\s*\2\s*$|\Z)", re.DOTALL | re.MULTILINE)
+_HEREDOC = re.compile(r"<<-?\s*(['\"]?)(\w+)\1([^\n]*)\n.*?(?:^[ \t]*\2[ \t\r]*$|\Z)", re.DOTALL | re.MULTILINE)
 _QUOTED = re.compile(r"'[^']*'|\"(?:\\.|[^\"\\])*\"")
 _FILE = re.compile(r"(?<![\w./*$@=-])(?:/|\./|\.\./)?\w[\w./-]*\.[A-Za-z]\w{0,5}(?![\w./*-])")
 

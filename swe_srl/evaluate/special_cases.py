@@ -16,7 +16,11 @@ from swe_srl.types import Task
 
 Case = tuple[frozenset[str], frozenset[str]]  # the constants of the arguments, and of what is expected
 
-_CASE = re.compile(r"^\s*(?:el)?if\b(?P<asked>.*==.*):\s*(?:#.*)?\n?\s*return\b(?P<given>[^\n#]+)", re.MULTILINE)
+_CASE = re.compile(
+    r"^[ \t]*(?:el)?if\b(?P<asked>.*==.*):(?:[ \t]*(?:#.*)?\n)?[ \t]*return\b(?P<given>[^\n#]+)", re.MULTILINE
+)
+_LONGEST = 2_000  # characters of a line, and of a case: a policy may write any length, and no test's is so long
+_SCANNED = 200_000  # of a piece of code
 _TELLING = 4  # characters of a lone argument: shorter ones are in many a rule ("", "a", 0, 12)
 
 
@@ -27,7 +31,9 @@ def has_special_case(task: Task, added: Iterable[str]) -> bool:
 
 
 def _cases(code: str) -> Iterator[Case]:
-    for found in _CASE.finditer(code):
+    for found in _CASE.finditer("\n".join(line[:_LONGEST] for line in code[:_SCANNED].split("\n"))):
+        if len(found[0]) > _LONGEST:
+            continue
         asked, given = _expression(found["asked"].strip()), _expression(found["given"].strip())
         if asked is not None and given is not None and _is_literal(given):
             yield _constants([asked]), _constants([given])
@@ -55,7 +61,7 @@ def _tells(constants: frozenset[str]) -> bool:
 def _expression(text: str) -> ast.expr | None:
     try:
         (only,) = parsed(text).body
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, MemoryError, RecursionError):  # signs and terms without end
         return None
     return only.value if isinstance(only, ast.Expr) else None
 
@@ -70,4 +76,11 @@ def _is_literal(node: ast.expr) -> bool:
 
 def _constants(nodes: Iterable[ast.AST]) -> frozenset[str]:
     found: list[Any] = [one.value for node in nodes for one in ast.walk(node) if isinstance(one, ast.Constant)]
-    return frozenset(map(repr, found))
+    return frozenset(map(_word, found))
+
+
+def _word(value: Any) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # an int of more digits than Python prints in base ten
+        return hex(value)

@@ -194,12 +194,12 @@ class RlvrSource:
         """Note what step `step` learns from, and with which rewards; what its event tells of the episodes."""
         found = self._made.pop(step - 1)
         seen = {number: group for group in draw.seen for number in self._numbers(group.draw)}
-        self._kept.used(step - 1, {number: found.scores[number] for number in seen})
         live = {group.draw for group in draw.live}
         made = [
             (self._flagged(found.episodes[number]), found.scores[number], group.draw in live)
             for number, group in seen.items()
         ]
+        self._kept.used(step - 1, {number: found.scores[number] for number in seen})
         self._told.add(step, made)
         return {
             **ends_row(made),
