@@ -16,6 +16,7 @@ from pathlib import Path
 
 from swe_srl.agent_config import AgentConfig, AttemptSandbox, EpisodeLimits
 from swe_srl.config import EvaluateConfig, EvaluateSteps, ModelConfig
+from swe_srl.data import load_dataset, require
 from swe_srl.errors import ConfigError, DataError
 from swe_srl.evaluate.agent import evaluate_agent
 from swe_srl.evaluate.metrics import StepValues
@@ -25,6 +26,7 @@ from swe_srl.ladder_config import BASE, LadderConfig
 from swe_srl.ladder_report import Report, written
 from swe_srl.ladder_rows import Row, Spent, kept, read, spent, write
 from swe_srl.sandboxes.choice import working
+from swe_srl.steps import SPLITS
 from swe_srl.tasks import load
 from swe_srl.train.chain import train
 
@@ -56,6 +58,9 @@ class Climb:
         """Raises ConfigError and DataError, before anything is trained."""
         if config.model.path is not None:
             config.model.origin()
+        dataset = load_dataset(config.data)
+        for split in SPLITS:
+            require(dataset, split, config.data.path)
         if config.attempts is None:
             return cls(config, (), None)
         names = [task.task_id for task in load(config.attempts.tasks)]

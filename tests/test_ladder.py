@@ -19,7 +19,7 @@ from made import ROOT, ScriptedEngine, bash, make_tokenizer, make_trajectory, wr
 from test_rlvr import expert, write_suite
 
 from swe_srl.engines import Request
-from swe_srl.errors import ConfigError
+from swe_srl.errors import ConfigError, DataError
 from swe_srl.evaluate.metrics import StepValues
 from swe_srl.ladder import ladder
 from swe_srl.ladder_config import LadderConfig
@@ -198,6 +198,20 @@ def test_a_pass_over_a_trajectory_has_one_reward() -> None:
     batch = reinforced(drawn.live)
     assert set(batch.advantage_N.tolist()) == {1.0, -1.0}
     assert float(batch.weight_N.sum()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"data": {"test": []}}, "test"), ({"attempts": {"tasks": {"repositories": ["omgea"]}}}, "omgea")],
+)
+def test_what_is_not_there_is_told_before_anything_is_trained(
+    tmp_path: Path, changes: dict[str, dict[str, Any]], words: str
+) -> None:
+    ((table, keys),) = changes.items()
+    config = made(tmp_path, **{table: asked(tmp_path)[table] | keys})
+    with pytest.raises(DataError, match=words):
+        ladder(config)
+    assert not (tmp_path / "ladder").exists()
 
 
 # --------------------------------------------------------------------------------------------- pooling
