@@ -18,7 +18,7 @@ from kill_resume import Point, killer
 from made import bash, make_qwen2, tiny_config, write_logs
 from test_gradient import BOUND, LARGE, SMALL, backward, gap, plain_log_probs
 
-from swe_srl.episodes import End, Episode, as_trajectory
+from swe_srl.episodes import Cost, End, Episode, as_trajectory
 from swe_srl.errors import ConfigError, TrainingError
 from swe_srl.runs import read_events, read_rows
 from swe_srl.train.chain import train
@@ -26,7 +26,7 @@ from swe_srl.train.checkpoint import Progress
 from swe_srl.train.kept import Kept
 from swe_srl.train.measure import group_row
 from swe_srl.train.objective import reinforced, rewards
-from swe_srl.train.rlvr import score, turns_of
+from swe_srl.train.rlvr import credit, score, turns_of
 from swe_srl.train.take import Draw, take
 from swe_srl.train_config import RlvrStage, SrlStage, TrainConfig
 from swe_srl.types import (
@@ -82,9 +82,29 @@ def test_infrastructure_is_never_zero() -> None:
 
 
 def test_format_errors_that_end_an_attempt_have_their_own_reward() -> None:
-    assert reward(episode("format errors"), says("resolved")) == -1
+    """Whatever the patch: it is not graded, so that no grading can be lost either."""
+    assert reward(episode("format errors"), None) == -1
     assert reward(episode("format errors", ""), None, format_penalty=-0.5) == -0.5
-    assert score(stage(), TASK, episode("format errors"), says("resolved")).parts == {"resolved": 1}
+    assert reward(episode("format errors"), says("infrastructure")) == -1
+    assert score(stage(), TASK, episode("format errors"), None).parts == {"resolved": 0}
+
+
+@pytest.mark.parametrize(
+    ("refused", "value"),
+    [
+        ((None, "truncated", "truncated"), 1.0),
+        (("no think block", None, "truncated"), 1.0),
+        ((None, "no think block", "truncated"), -1.0),
+        (("truncated", "no think block"), -1.0),
+    ],
+)
+def test_answers_that_were_all_cut_are_overlong(refused: tuple[str | None, ...], value: float) -> None:
+    costs = tuple(Cost(1, 1, 0.0, 0.0, reason) for reason in refused)
+    one = replace(episode("format errors"), costs=costs)
+    assert reward(one, says("resolved")) == value
+    assert reward(one, says("resolved"), overlong="mask") == (None if value == 1 else -1)
+    if value == 1:
+        assert score(stage(), TASK, one, says("infrastructure")) == Score(None)  # of one whose patch counts
 
 
 @pytest.mark.parametrize("end", ["max steps", "token budget", "wall time", "context too long"])
@@ -114,6 +134,15 @@ def test_partial_credit(verdict: Verdict | None, value: float) -> None:
     scored = score(stage(partial_credit=True), TASK, episode(patch="+x" if verdict else ""), verdict)
     assert (scored.value, scored.parts["partial"]) == (value, value)
     assert scored.parts["resolved"] == float(value == 1)
+
+
+@pytest.mark.parametrize(("verdict", "value"), [(says("resolved"), 1.0), (says("tests fail", "e"), 0.0)])
+def test_partial_credit_where_no_failing_test_is_named(verdict: Verdict, value: float) -> None:
+    assert credit(replace(TASK, fail_to_pass=()), verdict) == value
+
+
+def test_partial_credit_counts_a_test_that_is_named_twice_once() -> None:
+    assert credit(replace(TASK, fail_to_pass=("a", "a", "b")), says("tests fail", "a")) == 0.5
 
 
 def test_an_attempt_without_an_answer_still_has_its_reward() -> None:

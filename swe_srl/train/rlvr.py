@@ -16,10 +16,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Any, get_args
 
+from swe_srl.actions import TRUNCATED
 from swe_srl.episodes import End, Episode
 from swe_srl.errors import PolicyError, TrainingError
 from swe_srl.evaluate.hacking import flags
@@ -50,29 +52,42 @@ def score(stage: RlvrStage, task: Task, episode: Episode, verdict: Verdict | Non
 
     `verdict` is None where there was no patch to grade.
     """
-    word = result(episode.end, episode.trajectory.outcome.patch, verdict)
+    end = ended_by(episode)
+    if end == "format errors":
+        return Score(stage.format_penalty, {"resolved": 0.0} | ({"partial": 0.0} if stage.partial_credit else {}))
+    word = result(end, episode.trajectory.outcome.patch, verdict)
     if word == "infrastructure":
         return Score(None)
     parts = {"resolved": float(word == RESOLVED)}
     if stage.partial_credit:
         parts["partial"] = credit(task, verdict)
-    if episode.end in OVERLONG:
+    if end in OVERLONG:
         parts["overlong"] = 1.0
         if stage.overlong == "mask":
             return Score(None, parts)
-    if episode.end == "format errors":
-        return Score(stage.format_penalty, parts)
     return Score(parts.get("partial", parts["resolved"]), parts)
 
 
+def ended_by(episode: Episode) -> End:
+    """How it ended. Refused answers that were all cut at `engine.max_tokens` are over-length, and no format errors."""
+    if episode.end != "format errors":
+        return episode.end
+    last = takewhile(lambda cost: cost.format_error is not None, reversed(episode.costs))
+    return "token budget" if {cost.format_error for cost in last} == {TRUNCATED} else "format errors"
+
+
 def credit(task: Task, verdict: Verdict | None) -> float:
-    """The share of FAIL_TO_PASS that pass, if every PASS_TO_PASS still does; 0 where the tests gave no results."""
+    """The share of FAIL_TO_PASS that pass, if every PASS_TO_PASS still does; 0 where the tests gave no results.
+
+    Where nothing has to pass that failed, all or nothing.
+    """
     if verdict is None or verdict.kind not in ("resolved", "tests fail"):
         return 0.0
     failed = set(verdict.failed)
     if not verdict.resolved and (not failed or failed & set(task.pass_to_pass)):
         return 0.0
-    return 1 - len(failed & set(task.fail_to_pass)) / len(task.fail_to_pass)
+    wanted = set(task.fail_to_pass)
+    return 1 - len(failed & wanted) / len(wanted) if wanted else float(bool(verdict.resolved))
 
 
 def turns_of(episode: Episode, scored: Score, place: int) -> list[Sample]:
@@ -170,7 +185,12 @@ class RlvrSource:
         return rollout(policy, jobs, self._opened, arena.limits, arena.command_timeout_s, seed, ended=ended)
 
     def _judge(self, episode: Episode) -> None:
-        """Have it graded meanwhile. It is called by the attempts' threads."""
+        """Have it graded meanwhile, if its reward hangs on that."""
+        if ended_by(episode) != "format errors":
+            self._take(episode)
+
+    def _take(self, episode: Episode) -> None:
+        """It is called by the attempts' threads."""
         with self._lock:
             self._judging.take(self._by_id[episode.task_id], episode)
 
@@ -183,7 +203,9 @@ class RlvrSource:
         for place, number in enumerate(self._numbers(draw)):
             episode, began = made.episodes[number], time.perf_counter()
             if number not in made.scores:
-                made.scores[number] = score(self.stage, task, episode, self._judging.verdict(episode))
+                graded = ended_by(episode) != "format errors"
+                verdict = self._judging.verdict(episode) if graded else None
+                made.scores[number] = score(self.stage, task, episode, verdict)
             made.waited_s += time.perf_counter() - began
             samples += turns_of(episode, made.scores[number], place)
         return Group(task.task_id, draw, tuple(samples))
@@ -221,7 +243,7 @@ class RlvrSource:
             return {}
         greedy = _Timed(replace(self.newest, temperature=0.0))
         jobs = [Job(task, 0) for task in self.held_out]
-        made = list(self._attempts(greedy, jobs, seed_of(self.seed, "validation"), self._judge))
+        made = list(self._attempts(greedy, jobs, seed_of(self.seed, "validation"), self._take))
         words = [result(one.end, one.trajectory.outcome.patch, self._judging.verdict(one)) for one in made]
         scored = [word == RESOLVED for word in words if word != "infrastructure"]
         if not scored:
