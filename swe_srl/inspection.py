@@ -130,7 +130,8 @@ def run_groups(run: Path, update: int | None) -> View:
         for name in ("what it printed", "what it changed") if executed else ():
             table.add_column(name)
         expert = next((row["expert_executed"] for row in samples if "expert_executed" in row), None)
-        told = escape(experts.get(step_id, "(its data is no longer there)"))
+        gone = "(its data is no longer there)" if "#" in step_id else "(many turns: answers to a trajectory, or a task)"
+        told = escape(experts.get(step_id, gone))
         table.add_row("expert", "", told, *_executed(expert, executed), style="green")
         for row in sorted(samples, key=lambda row: -(row["reward"] or 0)):
             reward = "none" if row["reward"] is None else f"{row['reward']:.3f}"
