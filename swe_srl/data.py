@@ -17,9 +17,13 @@ _SPLIT_SEED = 0  # the same split for every seed of a run: seeds differ in what 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Steps by split. `skipped` counts, by reason, the actions that are no target."""
+    """Steps by split. `skipped` counts, by reason, the actions that are no target.
+
+    `positions` are the trajectories by split, whether or not a step of theirs was kept.
+    """
 
     trajectories: Sequence[Trajectory]
+    positions: dict[str, list[int]]
     splits: dict[str, StepSet]
     skipped: Counter[str]
 
@@ -31,7 +35,7 @@ def load_dataset(config: DataConfig) -> Dataset:
     keep = StepFilter(config.resolved_only, tuple(config.tools), config.include_last)
     skipped: Counter[str] = Counter()
     splits = {name: step_set(trajectories, positions[name], keep, skipped) for name in SPLITS}
-    return Dataset(trajectories, splits, skipped)
+    return Dataset(trajectories, positions, splits, skipped)
 
 
 def require(dataset: Dataset, name: str, path: str) -> StepSet:

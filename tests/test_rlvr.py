@@ -18,9 +18,11 @@ from kill_resume import Point, killer
 from made import bash, make_qwen2, tiny_config, write_logs
 from test_gradient import BOUND, LARGE, SMALL, backward, gap, plain_log_probs
 
+from swe_srl.data import load_dataset
 from swe_srl.episodes import Cost, End, Episode, as_trajectory
 from swe_srl.errors import ConfigError, TrainingError
 from swe_srl.runs import read_events, read_rows
+from swe_srl.train.arena import Tasks
 from swe_srl.train.chain import train
 from swe_srl.train.checkpoint import Progress
 from swe_srl.train.kept import Kept
@@ -33,6 +35,7 @@ from swe_srl.types import (
     Action,
     Completion,
     Group,
+    Outcome,
     Provenance,
     Sample,
     Score,
@@ -183,6 +186,10 @@ def test_a_policy_that_resolves_nothing_is_told_so() -> None:
     tokens, failed = Tokens((1,), (2,), (0.0,)), Score(0.0, {"resolved": 0.0})
     group = Group("t", 0, tuple(Sample(tokens, failed, episode=i) for i in range(3)))
     assert "no attempt resolved its task" in str(take(Listed([group]), stage(), Progress()).converged)
+    lost = Sample(Tokens((), (), ()), Score(None), episode=3)
+    one_lost = replace(group, samples=(*group.samples, lost))
+    told = take(Listed([one_lost]), stage(max_unscored=0.5), Progress()).converged
+    assert "no attempt resolved its task" in str(told)
 
 
 def test_the_row_counts_episodes_not_turns() -> None:
@@ -523,6 +530,23 @@ def test_a_killed_training_that_lags_goes_on(lagging: Path, warm: str, tmp_path:
 def test_what_is_refused(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         rlvr_config(tmp_path, None, **changes)
+
+
+def test_what_is_named_is_held_out_whatever_is_left_of_its_logs(tmp_path: Path) -> None:
+    """Every log of delta fails: with `resolved_only` no step of it is kept, and yet nobody learns from its task."""
+    config = rlvr_config(tmp_path, None)
+    data = config.data.model_copy(update={"resolved_only": True})
+    logs = [replace(expert(n), outcome=Outcome(expert(n).task.repository != "delta")) for n in range(8)]
+    write_logs(tmp_path / "expert.jsonl", logs)
+    dataset = load_dataset(data)
+    assert not len(dataset.splits["validation"])
+    found = Tasks.of(config, dataset)
+    assert [task.task_id for task in found.train] == ["alpha__1", "beta__1"]
+    assert [task.task_id for task in found.validation] == ["delta__1"]
+    by_share = config.model_copy(update={"data": data.model_copy(update={"validation": 0.25, "test": 0.25})})
+    dataset = load_dataset(by_share.data)
+    held_out = {dataset.trajectories[i].task.repository for n in ("test", "validation") for i in dataset.positions[n]}
+    assert {task.repository for task in Tasks.of(by_share, dataset).train}.isdisjoint(held_out)
 
 
 def test_held_out_tasks_are_needed_where_they_choose(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from swe_srl.data import Dataset
 from swe_srl.errors import ConfigError, DataError
 from swe_srl.evaluate.trained_on import plain
 from swe_srl.sandboxes.choice import working
-from swe_srl.steps import SPLITS, StepSet
+from swe_srl.steps import SPLITS
 from swe_srl.tasks import load
 from swe_srl.tasks.images import ahead
 from swe_srl.tasks.opening import refuse_images_without_isolation
@@ -32,7 +32,9 @@ class Tasks:
     def of(cls, config: TrainConfig, dataset: Dataset) -> Tasks:
         """Raises ConfigError and DataError, also where nothing is left to learn from, or to validate on."""
         found: dict[str, list[Task]] = {name: [] for name in SPLITS}
-        held_out = {name: _held_out(dataset.splits[name]) for name in ("test", "validation")}
+        held_out = {name: _held_out(dataset, name) for name in ("test", "validation")}
+        for name, asked in (("test", config.data.test), ("validation", config.data.validation)):
+            held_out[name] |= set() if isinstance(asked, int | float) else set(map(plain, asked))
         for task in load(config.tasks or TasksConfig()):
             names = {plain(task.repository), base_id(task.task_id)}
             found[next((name for name, known in held_out.items() if names & known), "train")].append(task)
@@ -47,9 +49,9 @@ class Tasks:
         return cls(found["train"], found["validation"])
 
 
-def _held_out(steps: StepSet) -> set[str]:
-    """The repositories and the instances of a split."""
-    links = [steps.trajectories[position].task for position, _ in steps.references]
+def _held_out(dataset: Dataset, split: str) -> set[str]:
+    """The repositories and the instances of a split, those too of which no step was kept."""
+    links = [dataset.trajectories[position].task for position in dataset.positions[split]]
     names = {plain(link.repository) for link in links if link.repository}
     return names | {base_id(link.task_id) for link in links if link.task_id}
 

@@ -61,7 +61,8 @@ def _malformed(groups: list[Group]) -> bool:
 
 def _nothing_resolved(groups: list[Group]) -> bool:
     """Whether these are attempts at tasks that all failed."""
-    return not any(sample.score.parts.get("resolved", 1.0) for group in groups for sample in group.samples)
+    seen = [sample.score.parts for group in groups for sample in group.samples if sample.score.parts]  # else lost
+    return bool(seen) and not any(parts.get("resolved", 1.0) for parts in seen)
 
 
 def _refuse_unscored(groups: list[Group], bound: float) -> None:
