@@ -66,6 +66,9 @@ class Stage(Strict):
         return self
 
 
+MAX_UNSCORED = 0.5
+
+
 class SftStage(Stage):
     kind: Literal["sft"] = "sft"
     batch: Count = 64
@@ -90,7 +93,7 @@ class RlStage(Stage):
     clip_epsilon: float = 0.2
     kl: float = 0.0
     sampler_weight_cap: float | None = Field(None, description="truncated importance weight; None is off")
-    max_unscored: float = Field(0.5, description="share of answers without a reward that stops the run")
+    max_unscored: float = Field(MAX_UNSCORED, description="share of answers without a reward that stops the run")
 
 
 class SrlStage(RlStage):

@@ -423,6 +423,20 @@ def test_what_infrastructure_takes_is_left_out(warm: str, tmp_path: Path) -> Non
     assert {name for names in tasks.values() for name in names} == {"alpha__1"}  # nobody knows of the other
 
 
+def test_the_best_checkpoint_is_not_chosen_by_what_was_not_lost(warm: str, tmp_path: Path) -> None:
+    """One of two validation attempts has no sandbox: the other says too little of the weights."""
+    changes = {"steps": 1, "metric": "resolved", "max_unscored": 0.4}
+    config = rlvr_config(
+        tmp_path,
+        warm,
+        stage=changes,
+        data={"path": str(tmp_path / "expert.jsonl"), "validation": ["delta", "omega"], "test": []},
+    )
+    (tmp_path / "suite" / "packages" / "omega" / "broken").symlink_to("/proc/self/mem")
+    with pytest.raises(TrainingError, match="1 of 2 attempts at the validation tasks could not be scored"):
+        train(config)
+
+
 POINTS = [
     Point("a group is whole, others are under way", "_group", "rlvr.py", "take", "rlvr", 3),
     Point("grading is waited for", "verdict", "judging.py", "take", "rlvr", 11),

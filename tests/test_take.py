@@ -23,7 +23,7 @@ from swe_srl.train.measure import Meter, group_row
 from swe_srl.train.objective import reinforced, reward_std, supervised
 from swe_srl.train.pieces import pack
 from swe_srl.train.sources import Cursor, SftSource, SrlSource, teaches
-from swe_srl.train.take import Draw, take
+from swe_srl.train.take import Draw, refuse_unscored, take
 from swe_srl.train_config import SftStage, SrlStage
 from swe_srl.types import Group, Sample, Score, Tokens
 
@@ -103,6 +103,13 @@ def test_too_many_without_a_reward_stop_the_run() -> None:
     assert take(source, srl(max_unscored=0.5), Progress()).converged is None  # at the bound, not over it
     with pytest.raises(TrainingError, match="8 of 16 answers could not be scored, over the bound of 49%"):
         take(source, srl(max_unscored=0.49), Progress())
+
+
+def test_where_all_answers_are_lost_no_bound_allows_it() -> None:
+    refuse_unscored(3, 4, 1.0)
+    refuse_unscored(0, 0, 0.0)
+    with pytest.raises(TrainingError, match="4 of 4 walks could not be scored"):
+        refuse_unscored(4, 4, 1.0, "walks")
 
 
 def test_without_dynamic_sampling_the_first_groups_are_the_batch() -> None:

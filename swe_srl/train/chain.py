@@ -49,7 +49,7 @@ from swe_srl.train.rlvr import RlvrSource
 from swe_srl.train.sources import SftSource, Source, SrlSource
 from swe_srl.train.validate import Validator
 from swe_srl.train.whole_source import WholeSource
-from swe_srl.train_config import RlStage, RlvrStage, SftStage, SrlStage, TrainConfig
+from swe_srl.train_config import MAX_UNSCORED, RlStage, RlvrStage, SftStage, SrlStage, TrainConfig
 from swe_srl.types import Trajectory
 
 
@@ -116,7 +116,8 @@ class Chain:
     def run_stage(self, settings: SftStage | SrlStage | RlvrStage) -> dict[str, Any]:
         """One stage, from its last saved state or its beginning; its part of the JSON object."""
         stage = self.prepare(settings)
-        saved = checkpoint.resume(self.folder, stage.model, stage.optimizer, settings.keep_last)
+        found = checkpoint.resume(self.folder, stage.model, stage.optimizer, settings.keep_last)
+        saved, older = found or (None, {})
         self.run.cut_events(saved.events_bytes if saved else self.events_bytes)
         stage.progress = saved or Progress()
         if saved:
@@ -130,7 +131,7 @@ class Chain:
         if stage.progress.step:
             of = f" of {stage.total}" if settings.cpu_s is None else f", {stage.done} of {stage.length} CPU seconds"
             print(f"{settings.name}: going on after step {stage.progress.step}{of}", file=sys.stderr)
-        with bar(settings.name, stage.length, stage.done) as tick, self._executing(stage), _attempting(stage):
+        with bar(settings.name, stage.length, stage.done) as tick, self._executing(stage), _attempting(stage, older):
             progress = train_stage(stage, tick)
         stage.policy.engine.close()
         result = {
@@ -202,6 +203,7 @@ class Chain:
                 config.seed,
                 config.validation.history,
                 self._walking(config.validation.own_threshold) if config.validation.walks else None,
+                settings.max_unscored if isinstance(settings, RlStage) else MAX_UNSCORED,
             ),
             lineage=lineage,
             dtype=dtype,
@@ -269,8 +271,8 @@ class Chain:
 
 
 @contextlib.contextmanager
-def _attempting(stage: StageRun) -> Iterator[None]:
-    """While an RLVR stage runs its sandboxes are to be had."""
+def _attempting(stage: StageRun, older: checkpoint.Older) -> Iterator[None]:
+    """While an RLVR stage runs its sandboxes are to be had; `older` weights draw batches that lag behind the state."""
     if not isinstance(source := stage.source, RlvrSource):
         yield
         return
@@ -279,7 +281,6 @@ def _attempting(stage: StageRun) -> Iterator[None]:
         with source:
             yield
         return
-    older = checkpoint.older_weights(stage.folder)
     ahead = Ahead(source, source.stage, source.policy.engine, stage.total, stage.progress, older)
     ahead.publish(stage.progress.step, named_weights(stage.model))
     try:

@@ -43,6 +43,9 @@ class Progress:
     cpu_s: float = 0.0
 
 
+Older = Mapping[int, Mapping[str, torch.Tensor]]  # weights by the updates they have had
+
+
 def step_number(folder: Path) -> int:
     return int(folder.name.removeprefix("step_"))
 
@@ -59,7 +62,7 @@ def save(
     optimizer: Any,
     lineage: Lineage,
     keep: int,
-    older: Mapping[int, Mapping[str, torch.Tensor]],
+    older: Older,
 ) -> None:
     """Write checkpoint and state of the current step, and remove what `keep` no longer covers.
 
@@ -95,8 +98,11 @@ def _tidy(folder: Path, progress: Progress, keep: int) -> None:
         episodes.unlink()
 
 
-def resume(folder: Path, model: Any, optimizer: Any, keep: int) -> Progress | None:
-    """Load the last saved state into model and optimizer, and forget what was written after it."""
+def resume(folder: Path, model: Any, optimizer: Any, keep: int) -> tuple[Progress, Older] | None:
+    """Load the last saved state into model and optimizer, and forget what was written after it.
+
+    With the progress, what the state has of weights before its own, on the CPU.
+    """
     states = saved_steps(folder / "trainer_state")
     last = step_number(states[-1]) if states else -1
     for leftover in (
@@ -116,16 +122,7 @@ def resume(folder: Path, model: Any, optimizer: Any, keep: int) -> Progress | No
     fields = state["progress"]
     progress = Progress(**(fields | {"cursor": Cursor(**fields["cursor"])}))
     _tidy(folder, progress, keep)  # a kill may have come between the state and this
-    return progress
-
-
-def older_weights(folder: Path) -> dict[int, dict[str, torch.Tensor]]:
-    """What the last state has of weights before its own."""
-    states = saved_steps(folder / "trainer_state")
-    if not states:
-        return {}
-    found: dict[int, dict[str, torch.Tensor]] = torch.load(states[-1] / "state.pt", weights_only=True).get("older", {})
-    return found
+    return progress, state.get("older", {})
 
 
 def finish(folder: Path, result: dict[str, Any]) -> None:

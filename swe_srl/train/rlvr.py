@@ -23,7 +23,7 @@ from typing import Any, get_args
 
 from swe_srl.actions import TRUNCATED
 from swe_srl.episodes import End, Episode
-from swe_srl.errors import PolicyError, TrainingError
+from swe_srl.errors import PolicyError
 from swe_srl.evaluate.hacking import flags
 from swe_srl.evaluate.judging import Judging
 from swe_srl.evaluate.outcomes import RESOLVED, result
@@ -37,7 +37,7 @@ from swe_srl.train.arena import Arena
 from swe_srl.train.kept import Kept, Made, Told
 from swe_srl.train.objective import rewards
 from swe_srl.train.sources import Cursor, Order, in_rounds, teaches
-from swe_srl.train.take import Draw
+from swe_srl.train.take import Draw, refuse_unscored
 from swe_srl.train_config import RlvrStage
 from swe_srl.types import Completion, Group, Sample, Score, Task, Tokens, Verdict
 
@@ -246,11 +246,8 @@ class RlvrSource:
         made = list(self._attempts(greedy, jobs, seed_of(self.seed, "validation"), self._take))
         words = [result(one.end, one.trajectory.outcome.patch, self._judging.verdict(one)) for one in made]
         scored = [word == RESOLVED for word in words if word != "infrastructure"]
-        if not scored:
-            raise TrainingError(
-                f"none of {len(words)} attempts at the validation tasks could be scored: mend the infrastructure and "
-                "start the same command again, it goes on from the last state"
-            )
+        lost, bound = len(words) - len(scored), self.stage.max_unscored
+        refuse_unscored(lost, len(words), bound, "attempts at the validation tasks")
         rate = wilson(sum(scored) / len(scored), len(scored))
         return {"resolved": rate.value, "resolved_interval": [rate.low, rate.high], "resolved_n": len(scored)}
 

@@ -69,8 +69,13 @@ def _refuse_unscored(groups: list[Group], bound: float) -> None:
     """What has parts was looked at, and left out on purpose (`rlvr.overlong`)."""
     responses = [turns[0].score for group in groups for turns in group.responses]
     unscored = sum(score.value is None and not score.parts for score in responses)
-    if unscored > bound * len(responses):
+    refuse_unscored(unscored, len(responses), bound)
+
+
+def refuse_unscored(unscored: int, of: int, bound: float, what: str = "answers") -> None:
+    """Raises TrainingError where more than the bound, or all, were lost: nothing is learnt or chosen by the rest."""
+    if unscored > bound * of or unscored == of > 0:
         raise TrainingError(
-            f"{unscored} of {len(responses)} answers could not be scored, over the bound of {bound:.0%} "
+            f"{unscored} of {of} {what} could not be scored, over the bound of {bound:.0%} "
             "(max_unscored): mend the infrastructure and start the same command again, it goes on from the last state"
         )

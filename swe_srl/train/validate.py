@@ -20,6 +20,8 @@ from swe_srl.train.objective import nll, supervised
 from swe_srl.train.own import Walk, Walking, walked
 from swe_srl.train.pieces import pack
 from swe_srl.train.sources import expert_sample
+from swe_srl.train.take import refuse_unscored
+from swe_srl.train_config import MAX_UNSCORED
 from swe_srl.types import Group, Step, Went
 
 
@@ -36,6 +38,7 @@ class Validator:
     seed: int
     history: History = "expert"
     walking: Walking | None = None
+    max_unscored: float = MAX_UNSCORED
 
     def __call__(self, model: Any) -> dict[str, Any]:
         """Greedy similarity with its interval, and the loss; the engine must hold the model's weights.
@@ -47,6 +50,7 @@ class Validator:
             found |= _numbers(answers(self.policy, self.scorer, self.steps, "greedy", 1, self.seed), self.seed)
         if self.walking is not None:
             own, went = own_answers(self.policy, self.scorer, self.steps, self.walking, self.seed)
+            refuse_unscored(went["lost"], went.total(), self.max_unscored, "answers on the policy's own history")
             found |= {f"own_{name}": value for name, value in _numbers(own, self.seed).items()}
             found["own_put_back"] = went["put back"] / max(went.total() - went["lost"], 1)
             found["own_lost"] = went["lost"]
