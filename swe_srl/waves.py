@@ -2,8 +2,9 @@
 
 A wave starts when every attempt that takes part waits for its next answer, or, at the latest, when those that wait
 have waited a quarter as long as the last wave took. So batches are large, and no slow sandbox costs the others more
-than that quarter; who comes late is in a later wave. What is answered depends on a state and its seed alone: which
-wave it came in decides nothing.
+than that quarter; who comes late is in a later wave. Seeds are of states, not of waves: in float32 what is answered
+depends on a state and its seed alone, but for near ties. In bfloat16 a wave's size, which the clock decides, rounds
+log-probabilities otherwise, and now and then another token is drawn.
 
 An endpoint makes batches itself: with several calls at a time nobody waits, and each takes those who are there.
 """
