@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import shlex
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
@@ -20,15 +21,18 @@ from typing import Any
 
 from swe_srl.errors import DataError, SandboxError
 from swe_srl.sandboxes import TREE, Sandbox, open_sandbox, owner
+from swe_srl.tasks.signed_results import KEY, RESULTS, sign
 from swe_srl.tasks.variants import MARK, package_files, variant
 from swe_srl.types import Task, Verdict, VerdictKind
 
-_RESULT = re.compile(r"^(PASSED|FAILED|ERROR) (\S+)", re.MULTILINE)
+_RESULT = re.compile(r"^([0-9a-f]{32}) (PASSED|FAILED) (.+)$", re.MULTILINE)
 GRADE_TIMEOUT_S = 60.0
 _QUICK_S = 30.0
 # What a package has at its top that decides which tests run, and how.
 _STEERING = {"tests", "pytest.ini", ".pytest.ini", "conftest.py", "pyproject.toml", "tox.ini", "setup.cfg"}
-_CANARY = b"\n\ndef test_that_cannot_pass():\n    assert False\n"
+_CANARY = "\n\ndef {name}():\n    assert False\n"
+_RESULTS_LIMIT = 10_000_000  # bytes
+_PLUGIN = "signed_results"
 
 
 def load_tasks(path: Path | str, split: str | None = None) -> list[Task]:
@@ -111,17 +115,15 @@ def grade(task: Task, sandbox: Sandbox, timeout_s: float = GRADE_TIMEOUT_S) -> V
     """Run the hidden tests on the sandbox's tree as it is now; the sandbox is used up by this.
 
     Resolved: every test of both lists passes, and one that cannot pass fails. What steers the runner is the
-    task's, whatever was done to it (`_put_back`). A test that did not run, or not in time, has failed, whatever
-    the exit code is; only a sandbox that is gone gives no verdict.
+    task's, whatever was done to it (`_put_back`), and what the tests' process prints is not read (`_tested`). A test
+    that did not run, or not in time, has failed, whatever the exit code is; only a sandbox that is gone gives no
+    verdict.
     """
     try:
         canary = _put_back(task, sandbox)
-        said, timed_out = _tested(task, sandbox, timeout_s)
+        found, timed_out = _tested(task, sandbox, timeout_s)
     except (SandboxError, OSError) as error:
         return Verdict(task.task_id, None, reason=str(error), kind="infrastructure")
-    found: dict[str, set[str]] = {}
-    for status, name in _RESULT.findall(said):
-        found.setdefault(name, set()).add(status)
     wanted = (*task.fail_to_pass, *task.pass_to_pass)
     failed = tuple(name for name in wanted if found.get(name) != {"PASSED"})
     if timed_out:
@@ -138,18 +140,32 @@ def kind_of(task: Task, failed: Collection[str]) -> VerdictKind:
     return "tests fail" if set(failed) & set(task.fail_to_pass) else "regressions"
 
 
-def _tested(task: Task, sandbox: Sandbox, timeout_s: float) -> tuple[str, bool]:
-    """The lines of the tests' results, and whether time was up. A package may print more than an output can hold, so
-    they go through files. Raises SandboxError and OSError.
+def _tested(task: Task, sandbox: Sandbox, timeout_s: float) -> tuple[dict[str, set[str]], bool]:
+    """The tests' names and results, and whether time was up. Raises SandboxError and OSError.
+
+    pytest is given a plugin (`signed_results`) from outside the tree, and believed is only what that has signed with
+    a key made for this call.
     """
-    log = sandbox.exec("mktemp", _QUICK_S).output.strip()  # the /tmp of `local` is the machine's
-    if not log.startswith("/"):
-        raise SandboxError(f"no file for what the tests say: {log[-200:]}")
-    timed_out = sandbox.exec(f"cd {TREE} && ( set +eux; {task.test_command} ) >{log} 2>&1", timeout_s).timed_out
-    sandbox.exec(f"grep -aE '^(PASSED|FAILED|ERROR) ' {log} >{log}.results", _QUICK_S)
-    said = sandbox.read(f"{log}.results").decode("utf-8", "replace")
-    sandbox.exec(f"rm -f {log} {log}.results", _QUICK_S)
-    return said, timed_out
+    folder = sandbox.exec("mktemp -d", _QUICK_S).output.strip()  # the /tmp of `local` is the machine's
+    if not folder.startswith("/"):
+        raise SandboxError(f"no folder for the tests' results: {folder[-200:]}")
+    key = secrets.token_bytes(32)
+    sandbox.write(f"{folder}/{_PLUGIN}.py", Path(__file__).with_name(f"{_PLUGIN}.py").read_bytes())
+    sandbox.write(f"{folder}/{KEY}", key)
+    given = f'export PYTEST_ADDOPTS="-p {_PLUGIN}" PYTHONPATH="{folder}${{PYTHONPATH:+:$PYTHONPATH}}"'
+    command = f"cd {TREE} && ( set +eux; {given}; {task.test_command} ) >/dev/null 2>&1"
+    timed_out = sandbox.exec(command, timeout_s).timed_out
+    sandbox.exec(f"head -c {_RESULTS_LIMIT} {folder}/{RESULTS} >{folder}/read", _QUICK_S)  # who wrote more wrote to it
+    try:
+        said = sandbox.read(f"{folder}/read").decode("utf-8", "replace")
+    except OSError:  # the folder is gone
+        said = ""
+    sandbox.exec(f"rm -rf {folder}", _QUICK_S)
+    found: dict[str, set[str]] = {}
+    for signature, status, name in _RESULT.findall(said):
+        if signature == sign(status, name, key):
+            found.setdefault(name, set()).add(status)
+    return found, timed_out
 
 
 def _is_patched(found: Mapping[str, set[str]], canary: str) -> bool:
@@ -177,11 +193,12 @@ def _put_back(task: Task, sandbox: Sandbox) -> str:
     removed = sandbox.exec(f"cd {TREE} && find . -mindepth 1 -maxdepth 1 {names} -exec rm -rf {{}} +", _QUICK_S)
     if removed.exit_code != 0:
         raise SandboxError(f"the tests cannot be put back: {removed.output.strip()[-200:]}")
+    canary = f"test_{secrets.token_hex(8)}"  # a package cannot know it beforehand
     judge = (task.fail_to_pass or task.pass_to_pass)[-1].partition("::")[0]
     for name, content in files.items():
         if name.partition("/")[0] in _STEERING:
-            sandbox.write(f"{TREE}/{name}", content + (_CANARY if name == judge else b""))
-    return f"{judge}::test_that_cannot_pass"
+            sandbox.write(f"{TREE}/{name}", content + (_CANARY.format(name=canary).encode() if name == judge else b""))
+    return f"{judge}::{canary}"
 
 
 def _tasks_file(path: Path | str) -> Path:
