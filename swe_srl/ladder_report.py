@@ -22,6 +22,7 @@ from swe_srl.evaluate.metrics import Floats, Interval, bootstrap
 from swe_srl.evaluate.rates import Paired, paired, rate
 from swe_srl.ladder_config import BASE, LadderConfig
 from swe_srl.ladder_rows import KEPT, Row, Spent
+from swe_srl.train_config import SPENT
 
 NAMES = {"greedy": "greedy", "t1": "T = 1", "own": "own history"}  # in the order they are shown
 
@@ -234,7 +235,7 @@ def cost_grid(arms: Sequence[ArmReport], config: LadderConfig) -> Grid:
         costs = arm.spent
         dead = [one.dead for one in costs if one.dead is not None]
         tokens = (f"{fmean(getattr(one, name) for one in costs):,.0f}" for name in ("sampled", "prompts", "learnt"))
-        ends = " / ".join(dict.fromkeys("; ".join(one.ended) for one in costs))
+        ends = " / ".join(dict.fromkeys("; ".join(one.ended) for one in costs)).replace(f" {SPENT},", "")
         share = f"{fmean(dead):.1%}" if dead else ""
         updates = f"{fmean(one.updates for one in costs):.0f}"
         cells.append((arm.name, f"{fmean(one.cpu_s for one in costs):,.0f}", updates, *tokens, share, ends))
@@ -243,7 +244,8 @@ def cost_grid(arms: Sequence[ArmReport], config: LadderConfig) -> Grid:
         f"Budget: {config.budget_cpu_s:,.0f} CPU seconds an arm, after the base, of this process's sampling and "
         "updates; sandboxes' commands, grading in them and validation are not counted. An update that is begun is "
         "ended. Means over seeds; tokens in updates are those of the forward passes, shared prefixes "
-        "once; a dead group is one whose rewards are alike."
+        "once; a dead group is one whose rewards are alike. How it ended, if not by its CPU seconds, and of which step "
+        "the checkpoint is; seeds by strokes."
     )
     return Grid("What training took", columns, tuple(cells), caption)
 

@@ -29,6 +29,8 @@ from swe_srl.config import (
 )
 from swe_srl.loading import nearest, stages_in
 
+SPENT = "its CPU seconds are spent"  # why a stage ended
+
 
 class Stage(Strict):
     """What every kind of stage has. A length is `steps`, or `epochs` over the training steps (RLVR's: its tasks), or

@@ -49,7 +49,7 @@ from swe_srl.train.schedule import learning_rate
 from swe_srl.train.sources import Source
 from swe_srl.train.take import Draw, take
 from swe_srl.train.validate import Validator
-from swe_srl.train_config import RlStage, SftStage
+from swe_srl.train_config import SPENT, RlStage, SftStage
 
 
 @dataclass(slots=True)
@@ -128,7 +128,7 @@ def train_stage(stage: StageRun, tick: Tick) -> Progress:
             if settings.cpu_s is not None:
                 progress.cpu_s += row["time/cpu"]
                 if progress.cpu_s >= settings.cpu_s:
-                    progress.ended = "its CPU seconds are spent"
+                    progress.ended = SPENT
             tick(stage.done, note(row))
         validate_and_save(stage)
     return progress
