@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import multiprocessing
 import shutil
 import signal
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from swe_srl.data import load_dataset
 from swe_srl.episodes import Cost, End, Episode, as_trajectory
 from swe_srl.errors import ConfigError, TrainingError
 from swe_srl.runs import read_events, read_rows
+from swe_srl.train.ahead import Ahead
 from swe_srl.train.arena import Tasks
 from swe_srl.train.chain import train
 from swe_srl.train.checkpoint import Progress
@@ -47,6 +50,7 @@ from swe_srl.types import (
     Verdict,
     VerdictKind,
 )
+from swe_srl.waves import Stopped
 
 TASK = Task("t__1", "t", "It is 0.", "", "", ("a", "b", "c", "d"), ("e", "f"), "")
 
@@ -498,6 +502,38 @@ def test_a_killed_training_runs_no_episode_twice(left_alone: Path, warm: str, tm
 
 
 # -------------------------------------------------------------------------------------------------- lag
+
+
+class Endless(Listed):
+    """Groups that teach nothing, as many as are asked for; told of the first."""
+
+    drawn = 0
+
+    def __init__(self) -> None:
+        self.began = threading.Event()
+
+    def groups(self, update: int, cursor: Any) -> Any:
+        for draw in itertools.count():
+            self.drawn = draw + 1
+            self.began.set()
+            yield Group("t", draw, ())
+
+
+class Unloaded:
+    def load_weights(self, weights: Any) -> None:
+        pass
+
+
+def test_who_leaves_waits_for_no_more_than_the_group_under_way() -> None:
+    source = Endless()
+    ahead = Ahead(source, stage(max_lag=1, sampler_weight_cap=2.0), Unloaded(), 3, Progress(), {})  # type: ignore[arg-type]
+    ahead.publish(0, [])
+    with ahead:
+        assert source.began.wait(20)
+    ahead._thread.join(20)
+    assert not ahead._thread.is_alive()
+    with pytest.raises(Stopped):
+        ahead.take()
 
 
 def test_batches_that_are_drawn_ahead(lagging: Path, left_alone: Path) -> None:

@@ -8,17 +8,19 @@ sampled by older weights is learnt from with truncated importance weights (`samp
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from swe_srl.engines import Engine
 from swe_srl.train.checkpoint import Progress
-from swe_srl.train.sources import Source
+from swe_srl.train.sources import Cursor, Source
 from swe_srl.train.take import Draw, take
 from swe_srl.train_config import RlvrStage
+from swe_srl.types import Group
+from swe_srl.waves import Stopped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,13 +91,17 @@ class Ahead:
         update, cursor = self._begin.step, self._begin.cursor
         try:
             while update < self._total and self._loaded(update):
-                draw = take(self._source, self._stage, Progress(step=update, cursor=cursor))
+                draw = take(_Asked(self._source, self), self._stage, Progress(step=update, cursor=cursor))
                 self._ready.put(draw)
                 if draw.converged:
                     return
                 update, cursor = update + 1, draw.cursor
         except BaseException as error:  # raised where the batch is waited for
             self._ready.put(error)
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped
 
     def _loaded(self, update: int) -> bool:
         """Put the batch's weights into the engine, when they are there; False where no more is asked for."""
@@ -107,3 +113,20 @@ class Ahead:
             weights = self._versions[version]
         self._engine.load_weights(weights.items())
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A source while it is asked for more: with its sandboxes closed each draw to come would be lost, one by one."""
+
+    source: Source
+    ahead: Ahead
+
+    def groups(self, update: int, cursor: Cursor) -> Iterator[Group]:
+        for group in self.source.groups(update, cursor):
+            if self.ahead.stopped:
+                raise Stopped
+            yield group
+
+    def is_live(self, group: Group) -> bool:
+        return self.source.is_live(group)
