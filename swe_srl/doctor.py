@@ -62,7 +62,7 @@ def _config(path: str, overrides: list[str]) -> TrainConfig | RolloutConfig | Re
     keys: set[str] = set()
     with contextlib.suppress(OSError, ValueError):  # `load` tells it better
         keys = set(tomllib.loads(Path(path).read_text()))
-    if "rollout" in keys:
+    if "stage" not in keys and "rollout" in keys:
         return load(RolloutConfig, path, overrides)
     if "out" in keys:
         return load(RecordConfig, path, overrides)

@@ -182,6 +182,12 @@ def test_doctor_and_every_config_fits_its_model(tmp_path: Path) -> None:
     assert found["config"]["steps"]["train"] > 0
 
 
+def test_doctor_knows_a_training_by_its_stages() -> None:
+    """Though it has a table of attempts, too."""
+    found = json.loads(swe_srl("doctor", "configs/rlvr.toml", "--json").stdout)
+    assert found["config"]["steps"]["train"] > 0
+
+
 def test_doctor_tries_the_sandbox_that_a_config_names(tmp_path: Path) -> None:
     given = ("doctor", "configs/quickstart.toml", "stage.srl.execute=true", "sandbox.kind=local")
     assert json.loads(swe_srl(*given, "--json").stdout)["config"]["sandbox"]["kind"] == "local"
