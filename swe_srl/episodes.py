@@ -144,10 +144,15 @@ def from_json(document: Mapping[str, Any]) -> Episode:
 
 def write(path: Path, episode: Episode) -> None:
     """Append one, on disk when this returns. What a kill left of a last line is to be cut first (`take_up`)."""
+    append(path, to_json(episode))
+
+
+def append(path: Path, document: Mapping[str, Any]) -> None:
+    """Append a line of JSON, on disk when this returns."""
     is_new = not path.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
-        file.write(_line(episode))
+        file.write(as_line(document))
         file.flush()
         os.fsync(file.fileno())
     if is_new:
@@ -185,7 +190,7 @@ def take_up(path: Path) -> list[Episode]:
 
 def rewrite(path: Path, episodes: Iterable[Episode]) -> None:
     """Replace the file at once by these, a line each."""
-    write_aside(path, b"".join(map(_line, episodes)))
+    write_aside(path, b"".join(as_line(to_json(episode)) for episode in episodes))
 
 
 def judge(path: Path, resolved: Callable[[Episode], bool | None]) -> list[Episode]:
@@ -199,8 +204,8 @@ def judge(path: Path, resolved: Callable[[Episode], bool | None]) -> list[Episod
     return episodes
 
 
-def _line(episode: Episode) -> bytes:
-    document = to_json(episode)
+def as_line(document: Mapping[str, Any]) -> bytes:
+    """A document as a line; what `_document` reads back exactly."""
     try:
         return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
     except TypeError:  # a patch of bytes that are no UTF-8: escapes that Python reads back exactly

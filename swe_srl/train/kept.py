@@ -12,7 +12,6 @@ may still hope for: lost episodes are tried again. When a state is saved, what i
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ import orjson
 import zstandard
 
 from swe_srl import episodes
-from swe_srl.disk import sync_folder, write_aside
+from swe_srl.disk import write_aside
 from swe_srl.episodes import Episode
 from swe_srl.errors import DataError
 from swe_srl.formats.document import Malformed
@@ -68,22 +67,12 @@ class Kept:
     def add(self, update: int, episode: Episode) -> None:
         """Append one, on disk when this returns."""
         tokens = [None if one.tokens is None else asdict(one.tokens) for one in episode.completions]
-        self._append(update, {**episodes.to_json(episode), "tokens": tokens})
+        episodes.append(self._path(update), {**episodes.to_json(episode), "tokens": tokens})
 
     def used(self, update: int, scores: Mapping[int, Score]) -> None:
         """Note with which rewards the update learns from them."""
-        self._append(update, {"scores": [[name, one.value, dict(one.parts)] for name, one in scores.items()]})
-
-    def _append(self, update: int, document: Mapping[str, Any]) -> None:
-        path = self._path(update)
-        is_new = not path.exists()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as file:
-            file.write(_line(document))
-            file.flush()
-            os.fsync(file.fileno())
-        if is_new:
-            sync_folder(path.parent)
+        rewards = [[name, one.value, dict(one.parts)] for name, one in scores.items()]
+        episodes.append(self._path(update), {"scores": rewards})
 
     def _path(self, update: int) -> Path:
         return self._folder / f"update_{update}.jsonl"
@@ -115,7 +104,7 @@ class Told:
             resolved = bool(score.parts["resolved"]) if score.parts else None
             self._count(episode.task_id, resolved)
             told = {"reward": score.value, "parts": dict(score.parts), "live": live}
-            rows.append(_line({**episodes.to_json(episode.judged(resolved)), **told}))
+            rows.append(episodes.as_line({**episodes.to_json(episode.judged(resolved)), **told}))
         path = self._folder / "rollouts" / f"episodes_{step}.jsonl.zst"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_aside(path, zstandard.ZstdCompressor(level=3).compress(b"".join(rows)))
@@ -147,10 +136,3 @@ def _episode(document: Mapping[str, Any]) -> Episode:
         for one, tokens in zip(episode.completions, document["tokens"], strict=True)
     )
     return replace(episode, completions=completions)
-
-
-def _line(document: Mapping[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
-    except TypeError:  # a patch of bytes that are no UTF-8: escapes that Python reads back exactly
-        return json.dumps(document).encode() + b"\n"
