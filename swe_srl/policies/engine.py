@@ -78,13 +78,13 @@ def open_policy(
     import torch
 
     from swe_srl.config import PromptConfig
-    from swe_srl.engines.hf import HFEngine
+    from swe_srl.engines.choice import open_engine
     from swe_srl.lineage import read_lineage
     from swe_srl.train.model import device_of, load_model, load_tokenizer
 
     dtype: torch.dtype = getattr(torch, model.dtype)
     network = load_model(path, device_of(model))
-    engine = HFEngine(network, dtype, settings.ids().max_batch_tokens)
+    engine = open_engine(settings, path, network, dtype)
     if prompt is None:
         recorded = read_lineage(path).prompt
         if recorded is None:

@@ -16,7 +16,8 @@ import torch
 from swe_srl.config import LiveSandbox
 from swe_srl.data import Dataset, load_dataset, require
 from swe_srl.disk import folder_aside
-from swe_srl.engines.hf import HFEngine
+from swe_srl.engines import Engine
+from swe_srl.engines.choice import open_engine
 from swe_srl.errors import ConfigError, DataError
 from swe_srl.lineage import Lineage, read_lineage
 from swe_srl.live_view import Settings, working
@@ -171,8 +172,8 @@ class Chain:
         model = load_model(self.origin, device)
         self._refuse_long_prompts(model, renderer, held_out)
         lags = isinstance(settings, RlvrStage) and settings.max_lag > 0
-        engine = HFEngine(model, dtype, config.engine.ids().max_batch_tokens)
-        drawing = HFEngine(model, dtype, config.engine.max_batch_tokens) if lags else engine
+        engine = open_engine(config.engine, self.origin, model, dtype)
+        drawing = open_engine(config.engine, self.origin, model, dtype) if lags else engine
         policy = EnginePolicy(renderer, engine, config.engine.max_tokens)
         if settings.prefix_sharing:
             share_prefixes(model)
@@ -211,7 +212,7 @@ class Chain:
         )
 
     def _source(
-        self, settings: SftStage | SrlStage | RlvrStage, policy: EnginePolicy, drawing: HFEngine, model: Any
+        self, settings: SftStage | SrlStage | RlvrStage, policy: EnginePolicy, drawing: Engine, model: Any
     ) -> tuple[Source, int, Lineage]:
         """Where groups come from, of how many draws an epoch is, and what a checkpoint was trained on then."""
         config, before, prompt = self.config, read_lineage(self.origin), self.config.prompt.model_dump()
