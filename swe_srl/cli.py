@@ -204,6 +204,7 @@ def record(
             sandbox_kind=settings.sandbox.kind,
             limit=settings.limit,
             workers=settings.workers,
+            formats=settings.formats,
             progress=told,
         )
     show(found, f"{found['trajectories']} demonstrations, {found['steps']} steps, in {settings.out}", json)

@@ -275,4 +275,9 @@ class RecordConfig(Strict):
     seed: int = 0
     limit: int | None = None
     workers: Count = 2
+    formats: list[Literal["mini-swe-agent", "xml-messages", "openai-chat"]] = Field(
+        default=["mini-swe-agent", "xml-messages", "openai-chat"],
+        min_length=1,
+        description="of the logs; mini-swe-agent's expert has bash alone, the others' an editor",
+    )
     sandbox: SandboxConfig

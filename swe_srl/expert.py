@@ -2,11 +2,11 @@
 
 Look, grep for the issue's function, reproduce, view, edit, test, submit: each step can be foreseen from the
 issue and the last two commands with their observations. Where the issue names no function, the failing tests
-do; where it names one that only calls the wrong one, the view of it leads on; where more than one place is
-wrong, the tests that still fail name the next. The path is in grep's output, the line range follows from its
-line number, the text to replace stands in what was viewed. Observations are short: what is viewed is little
-more than the function. What varies, by the caller's `Random`, are a few habits of the whole demonstration and
-the words.
+do; where it names one that only calls the wrong one, the view of it leads on; where it says what to write, that is
+written; where more than one place is wrong, the tests that still fail name the next. The path is in grep's
+output, the line range follows from its line number, the text to replace stands in what was viewed. Observations
+are short: what is viewed is little more than the function. What varies, by the caller's `Random`, are a few
+habits of the whole demonstration and the words.
 """
 
 from __future__ import annotations
@@ -53,12 +53,16 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """What is wrong, in the order in which it is found, and what the issue shows: a call of `asked`, or none."""
+    """What is wrong, in the order in which it is found, and what the issue shows: a call of `asked`, or none.
+
+    `told`: the issue says what to write instead.
+    """
 
     places: tuple[Place, ...]
     kind: str
     call: str = ""
     asked: Place | None = None
+    told: bool = False
 
     @property
     def first(self) -> Place:
@@ -130,7 +134,8 @@ def find_fix(task: Task, sandbox: Sandbox) -> Fix:
     order = sorted(
         range(len(places)), key=lambda number: (places[number].function != function, tests[number].index(True))
     )
-    return Fix(tuple(places[number] for number in order), task.kind, call, asked[0] if asked else None)
+    found = tuple(places[number] for number in order)
+    return Fix(found, task.kind, call, asked[0] if asked else None, told=task.clarity == "told")
 
 
 def _runs(hunk: Hunk) -> Iterator[list[Line]]:
@@ -165,16 +170,8 @@ def moves(fix: Fix, habits: Habits, rng: Random) -> Iterator[Move]:
     walk = Walk(fix, habits, rng)
     if habits.look:
         yield Move(walk.say("look"), _bash(habits.look), fix.first.package)
-    if fix.asked is None:
-        yield walk.all_tests("all", fix.first)
-        yield walk.grep(fix.first, "grep failed")
-        yield walk.view(fix.first)
-    elif fix.caller:
-        yield from walk.to_caller(fix.caller)
-        yield walk.grep(fix.first, "grep called")
-        yield walk.view(fix.first)
-    else:
-        yield from walk.to_place()
+    if not fix.told:
+        yield from walk.to_what_is_wrong()
     yield walk.edit(fix.first)
     for place in fix.places[1:]:
         yield walk.all_tests("rest", place)
@@ -208,6 +205,8 @@ class Walk:
         return Move(self.say("view", place), _view(place, self.habits), place.old or f"{self.fix.first.function}(")
 
     def edit(self, place: Place) -> Move:
+        if self.fix.told:
+            return Move(self.say("told", place), _edit(place, self.habits))
         return Move(diagnosis(place.function, place.old, place.new, self.fix.kind, self.rng), _edit(place, self.habits))
 
     def all_tests(self, words: str, failing: Place) -> Move:
@@ -216,6 +215,19 @@ class Walk:
     def call(self) -> Move:
         command = f"python -c 'import {self.fix.first.package}; print({self.fix.call})' 2>&1 | tail -n 1"
         return Move(self.say("call", self.fix.asked), _bash(command))
+
+    def to_what_is_wrong(self) -> Iterator[Move]:
+        first = self.fix.first
+        if self.fix.asked is None:
+            yield self.all_tests("all", first)
+            yield self.grep(first, "grep failed")
+            yield self.view(first)
+        elif self.fix.caller:
+            yield from self.to_caller(self.fix.caller)
+            yield self.grep(first, "grep called")
+            yield self.view(first)
+        else:
+            yield from self.to_place()
 
     def to_place(self) -> Iterator[Move]:
         """The issue names the function that is wrong."""

@@ -55,6 +55,11 @@ WORDS = {
         "Let me view {function}.",
         "{function} is in {path}. I read it.",
     ],
+    "told": [
+        "I write it as the issue says.",
+        "The issue says what to write in {path}.",
+        "I change that line of {path}.",
+    ],
     "again": [
         "I run the tests of {function}.",
         "{path} is changed. Do the tests pass?",

@@ -40,13 +40,14 @@ def record(
     sandbox_kind: str,
     limit: int | None = None,
     workers: int = 2,
+    formats: Sequence[str] = FORMATS,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Write `out/<format>/<repository>.jsonl` with `copies` demonstrations of each task, copy c of its variant c.
 
-    `limit` takes the first so many tasks; `workers` are demonstrated at a time, and written in order; `progress`
-    is told (done, total) after each. Files of one repository appear together when it is finished: an interrupted
-    run leaves whole files only. Returns
+    A task's copies go round the `formats`. `limit` takes the first so many tasks; `workers` are demonstrated at a
+    time, and written in order; `progress` is told (done, total) after each. Files of one repository appear together
+    when it is finished: an interrupted run leaves whole files only. Returns
     {"tasks", "trajectories", "steps", "files": [{"path", "format", "trajectories", "steps"}]}.
     """
     tasks = load_tasks(tasks_path)[:limit]
@@ -55,20 +56,20 @@ def record(
 
     def demonstrated(job: tuple[Task, int]) -> tuple[int, Trajectory]:
         task, turn = job
-        return turn, demonstrate(task, FORMATS[turn], seed=seed, sandbox_kind=kind, held=held)
+        return turn, demonstrate(task, formats[turn], seed=seed, sandbox_kind=kind, held=held)
 
     files: list[dict[str, Any]] = []
     done = 0
     for repository, group in groupby(enumerate(tasks), lambda item: item[1].repository):
-        paths = [Path(out, format, f"{repository}.jsonl") for format in FORMATS]
+        paths = [Path(out, format, f"{repository}.jsonl") for format in formats]
         rows: list[dict[str, Any]] = [
             {"path": str(path), "format": path.parent.name, "trajectories": 0, "steps": 0} for path in paths
         ]
-        jobs = [(variant(task, c), (number + c) % len(FORMATS)) for number, task in group for c in range(copies)]
+        jobs = [(variant(task, c), (number + c) % len(formats)) for number, task in group for c in range(copies)]
         every = in_order(demonstrated, jobs, workers, held.close)
         with _written_aside(paths) as streams, closing(every):
             for turn, trajectory in every:
-                line = json.dumps(WRITERS[FORMATS[turn]](trajectory), ensure_ascii=False)
+                line = json.dumps(WRITERS[formats[turn]](trajectory), ensure_ascii=False)
                 streams[turn].write(line + "\n")
                 streams[turn].flush()
                 rows[turn]["trajectories"] += 1

@@ -138,6 +138,19 @@ def test_each_function_that_is_looked_for_was_named_before() -> None:
                 assert function in trajectory.issue + "\n".join(told)
 
 
+def test_a_fix_that_is_told_is_written_at_once(tmp_path: Path) -> None:
+    found = record(
+        SUITE / "told.jsonl", tmp_path, copies=2, seed=0, sandbox_kind="local", limit=2, formats=["openai-chat"]
+    )
+    assert [Path(row["path"]).parent.name for row in found["files"]] == ["openai-chat"]
+    for trajectory in read(tmp_path):
+        first = next(turn.action for turn in trajectory.acted if turn.action and "old_str" in turn.action.arguments)
+        assert trajectory.acted.index(next(t for t in trajectory.acted if t.action == first)) <= 1
+        for name in ("old_str", "new_str"):
+            assert f"`{first.arguments[name]}`" in trajectory.issue
+        assert first.arguments["path"].removeprefix(f"{TREE}/") in trajectory.issue
+
+
 @pytest.mark.parametrize("kind", list(BACKENDS))
 @pytest.mark.parametrize("place", [0, 100, 482])
 def test_a_committed_demonstration_replays(place: int, kind: str) -> None:

@@ -63,6 +63,20 @@ def test_issues_are_short_and_name_no_place() -> None:
         assert "line " not in task.issue
 
 
+def test_tasks_whose_fix_is_told_are_those_of_one_line() -> None:
+    """They are the same bugs, so they have the same ids: what is learnt from one is known of the other."""
+    told = load_tasks(SUITE / "told.jsonl")
+    assert [task.task_id for task in told] == [t.task_id for t in TASKS if t.difficulty in ("token", "line")]
+    assert {name: len(load_tasks(SUITE / "told.jsonl", name)) for name in load_split(SUITE)} == {
+        "train": 59,
+        "validation": 15,
+        "test": 28,
+    }
+    assert {task.clarity for task in told} == {"told"}
+    done = check("--told", "spans__3", told[-1].task_id)
+    assert (done.returncode, done.stdout) == (0, "2 tasks are as they say\n"), done.stdout + done.stderr
+
+
 def test_a_sample_is_as_it_says() -> None:
     done = check("textkit__4", "spans__7", "coins__8", "almanac__9", "codes__10")
     assert (done.returncode, done.stdout) == (0, "5 tasks are as they say\n"), done.stdout + done.stderr

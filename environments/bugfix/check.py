@@ -1,9 +1,10 @@
-"""Check the suite by running it: `python environments/bugfix/check.py [--variants N] [task_id …]`.
+"""Check the suite by running it: `python environments/bugfix/check.py [--told] [--variants N] [task_id …]`.
 
 For each task: the package's tests pass; with the gold patch taken back exactly `fail_to_pass` fail and
 exactly `pass_to_pass` pass; with the gold patch applied again all pass; the patch touches no test and as many
-places as `difficulty` says; the issue names no file, and a function unless it is vague. With `--variants N`, the
-same for the first N variants of each task instead. Writes nothing; exits with 1 and says what is wrong if any is.
+places as `difficulty` says; the issue names no file, and a function unless it is vague. With `--told`, the same for
+the tasks of told.jsonl, whose issue names the file, its line and the right one; with `--variants N`, for the first N
+variants of each task instead. Writes nothing; exits with 1 and says what is wrong if any is.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from swe_srl.threads import in_order
 from swe_srl.types import Task
 
 TASKS = Path(__file__).resolve().parent / "tasks.jsonl"
+TOLD = TASKS.with_name("told.jsonl")
 ONE_PLACE = ("token", "line", "branch")
 CLARITY = ("exact", "loose", "vague")
 
@@ -32,9 +34,12 @@ CLARITY = ("exact", "loose", "vague")
 def main() -> int:
     parser = argparse.ArgumentParser(description="Check the suite by running it.")
     parser.add_argument("names", nargs="*", metavar="task_id")
+    parser.add_argument("--told", action="store_true", help="the tasks of told.jsonl instead")
     parser.add_argument("--variants", type=int, metavar="N", help="the first N variants of each task instead")
     asked = parser.parse_args()
-    tasks = [task for task in load_tasks(TASKS) if not asked.names or task.task_id in asked.names]
+    tasks = [
+        task for task in load_tasks(TOLD if asked.told else TASKS) if not asked.names or task.task_id in asked.names
+    ]
     if asked.variants is not None:
         tasks = [variant(task, number) for task in tasks for number in range(asked.variants)]
     in_split = {package for packages in load_split(TASKS).values() for package in packages}
@@ -83,6 +88,11 @@ def looks(task: Task) -> list[str]:
         problems.append("the gold patch is not of two files")
     elif task.difficulty not in (*ONE_PLACE, "hunks", "files"):
         problems.append(f"no such difficulty: {task.difficulty!r}")
+    if task.clarity == "told":
+        file, lines = patch[0].path, [f"`{line.value.strip()}`" for line in patch[0][0] if not line.is_context]
+        return problems + [
+            f"the issue does not tell {part}" for part in [f"`{file}`", *lines] if part not in task.issue
+        ]
     package = patch[0].path.partition("/")[0]
     called = re.search(rf"`{package}\.\w+\(", task.issue) is not None
     if task.clarity not in CLARITY or called != (task.clarity != "vague"):

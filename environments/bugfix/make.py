@@ -1,8 +1,9 @@
-"""mutations/ and packages/ → tasks.jsonl: `python environments/bugfix/make.py`.
+"""mutations/ and packages/ → tasks.jsonl and told.jsonl: `python environments/bugfix/make.py`.
 
 Each mutation is put into a copy of its package. The issue's {want} and {got} are what the call really gives
 before and after; the tests of both lists are what pytest says of the broken copy; the gold patch is git's
 diff from the broken copy to the package; `difficulty` follows from that patch, `clarity` from the issue.
+told.jsonl has those tasks whose fix is one line for another, with issues that tell it.
 """
 
 from __future__ import annotations
@@ -33,11 +34,22 @@ def main() -> None:
         for number, mutation in enumerate(mutations, 1):
             rows.append(make(package, number, mutation))
             print(rows[-1]["task_id"], "|", rows[-1]["issue"], file=sys.stderr)
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    (HERE / "tasks.jsonl").write_text(text)
+    write_rows("tasks.jsonl", rows)
+    write_rows("told.jsonl", [told(row) for row in rows if row["difficulty"] in ("token", "line")])
 
 
-def make(package: str, number: int, mutation: dict[str, Any]) -> dict[str, object]:
+def write_rows(name: str, rows: list[dict[str, Any]]) -> None:
+    (HERE / name).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def told(row: dict[str, Any]) -> dict[str, Any]:
+    """The task with an issue that says which line is to be which."""
+    file = PatchSet(row["gold_patch"])[0]
+    old, new = (next(line.value.strip() for line in file[0] if line.line_type == sort) for sort in "-+")
+    return {**row, "issue": f"In `{file.path}` `{old}` should be `{new}`.", "clarity": "told"}
+
+
+def make(package: str, number: int, mutation: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder, package)
         shutil.copytree(HERE / "packages" / package, tree, ignore=shutil.ignore_patterns("__pycache__"))
