@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from swe_srl.config import Backend, Count, EngineConfig, ModelConfig, PromptConfig, Strict, UserPath
+from swe_srl.config import Backend, Count, EngineConfig, ModelConfig, Natural, PromptConfig, Strict, UserPath
 from swe_srl.fingerprint import fingerprint
 
 Protocol = Literal["agent", "oracle_edit", "localize_repair"]
@@ -20,12 +20,14 @@ class TasksConfig(Strict):
     """`source`: "bugfix" for this project's suite, its folder's or a JSON, JSONL or Parquet file's path, or a data
     set's name ("SWE-bench/SWE-bench_Verified"). `split` is the suite's or the data set's; None takes all. `complete`
     is another file or data set, whose rows give classic ones the image and the evaluation script that they lack.
+    `variants` takes each task of a suite under its first so many other names, instead of its own.
     """
 
     source: UserPath = "bugfix"
     split: str | None = None
     ids: list[str] = Field(default=[], description="only these, in this order")
     repositories: list[str] = Field(default=[], description="only tasks of these")
+    variants: Natural = 0
     complete: UserPath | None = None
 
 

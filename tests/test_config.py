@@ -144,4 +144,5 @@ def test_every_config_of_the_project_loads(path: Path) -> None:
     kinds: dict[str, type[Strict]] = {"eval_steps": EvaluateConfig, "record": RecordConfig, "rollout": RolloutConfig}
     kinds |= dict.fromkeys(("eval_bugfix", "eval_verified", "rollout_bugfix"), AgentConfig)
     kinds |= dict.fromkeys(("ladder", "ladder_tiny"), LadderConfig)
+    kinds["record_told"] = RecordConfig
     load(kinds.get(path.stem, TrainConfig), path)

@@ -14,7 +14,7 @@ import pytest
 import swebench_rows
 
 from swe_srl.agent_config import TasksConfig
-from swe_srl.errors import DataError
+from swe_srl.errors import ConfigError, DataError
 from swe_srl.tasks import BUGFIX, load
 from swe_srl.tasks.future import clean
 
@@ -80,6 +80,17 @@ def test_the_suite_by_its_name_its_folder_or_its_file() -> None:
     assert tasks == load(TasksConfig(source=str(BUGFIX / "tasks.jsonl"), split="test"))
     assert all(task.image is None for task in tasks)
     assert load(TasksConfig(source="bugfix", ids=["spans__1~3"]))[0].task_id == "spans__1~3"
+
+
+def test_a_suite_under_other_names(tmp_path: Path) -> None:
+    own = load(TasksConfig(source="bugfix", split="validation"))
+    renamed = load(TasksConfig(source="bugfix", split="validation", variants=2))
+    assert [task.task_id for task in renamed] == [f"{task.task_id}~{number}" for task in own for number in (0, 1)]
+    assert renamed[0].issue != own[0].issue
+    chosen = ["spans__1~1", "spans__1~5"]
+    assert [task.task_id for task in load(TasksConfig(source="bugfix", variants=2, ids=chosen))] == chosen
+    with pytest.raises(ConfigError, match=r"tasks\.variants: only a bug-fix suite's tasks have other names"):
+        load(TasksConfig(source=written(tmp_path, "rows.jsonl", ROWS), variants=2))
 
 
 def test_a_classic_row_is_completed_or_refused(tmp_path: Path) -> None:

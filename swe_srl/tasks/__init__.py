@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from swe_srl.errors import ConfigError, DataError
 from swe_srl.tasks import bugfix, swebench
-from swe_srl.tasks.variants import MARK
+from swe_srl.tasks.variants import MARK, variant
 from swe_srl.types import Task
 
 if TYPE_CHECKING:
@@ -37,9 +37,13 @@ def load(config: TasksConfig, limit: int | None = None) -> list[Task]:
         if config.complete is not None:
             raise ConfigError(f"tasks.complete: {path} is a bug-fix suite, whose rows need no completing")
         tasks = bugfix.load_tasks(path, config.split)
-        if variants := [name for name in config.ids if MARK in name]:
-            tasks += [bugfix.load_task(path, name) for name in variants]
+        if config.variants:
+            tasks = [variant(task, number) for task in tasks for number in range(config.variants)]
+        known = {task.task_id for task in tasks}
+        tasks += [bugfix.load_task(path, name) for name in config.ids if MARK in name and name not in known]
         return _chosen(config, tasks, lambda task: (task.task_id, task.repository), limit)
+    if config.variants:
+        raise ConfigError(f"tasks.variants: only a bug-fix suite's tasks have other names, and {config.source} is none")
     rows = _rows(config.source, config.split)
     rows = _chosen(config, rows, lambda row: (row["instance_id"], str(row.get("repo"))), limit)
     if config.complete is not None:
