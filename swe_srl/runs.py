@@ -33,10 +33,11 @@ Event = dict[str, Any]
 
 
 class Run:
-    """A run directory; `held` makes it or takes it up again."""
+    """A run directory; `held` makes it or takes it up again. Of several processes one `writes`."""
 
-    def __init__(self, folder: str | Path, config: BaseModel) -> None:
+    def __init__(self, folder: str | Path, config: BaseModel, *, writes: bool = True) -> None:
         self.folder = Path(folder)
+        self._writes = writes
         self.events_path = self.folder / "events.jsonl"
         self._model = config
         self._config = tomli_w.dumps(_without_none(config.model_dump()))
@@ -50,6 +51,9 @@ class Run:
         folder belongs to another configuration.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        if not self._writes:
+            yield
+            return
         with contextlib.ExitStack() as stack:
             lock = stack.enter_context((self.folder / ".lock").open("w"))
             try:
@@ -91,6 +95,8 @@ class Run:
     def event(self, **fields: Any) -> Event:
         """Append one event; `time` is added. All that depends on the clock has a key that begins with "time"."""
         row = {**fields, "time": time.time()}
+        if not self._writes:
+            return row
         with self.events_path.open("ab") as file:
             file.write(orjson.dumps(row) + b"\n")
         if self._tensorboard is not None:
@@ -116,12 +122,16 @@ class Run:
 
     def events_bytes(self) -> int:
         """How long the events are now; they are synced, so that a state may refer to them."""
+        if not self._writes:
+            return 0
         with self.events_path.open("ab") as file:
             os.fsync(file.fileno())
             return file.tell()
 
     def cut_events(self, length: int) -> None:
         """Forget what was appended after a saved state."""
+        if not self._writes:
+            return
         with self.events_path.open("r+b") as file:
             file.truncate(length)
 

@@ -55,6 +55,7 @@ class Stage(Strict):
     max_grad_norm: float = 1.0
     token_budget: Count = Field(16_384, description="tokens of one forward pass, padding included")
     prefix_sharing: bool = True
+    activation_checkpointing: bool = Field(False, description="layers are computed again in backward, not kept")
     validate_every: Count = 50
     metric: Literal["loss", "similarity", "own_similarity", "resolved"] = "similarity"
     patience: Count | None = Field(None, description="validations without a better one that end the stage")

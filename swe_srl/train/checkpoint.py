@@ -2,8 +2,10 @@
 
 checkpoints/step_N/      a plain Hugging Face folder, and in it trained_on.json
 checkpoints/best         → the best of them
+adapters/step_N/         beside it, of LoRA: the adapter by itself, as peft reads it
 episodes/update_N.jsonl  RLVR's, until a state covers the update (kept.py)
-trainer_state/step_N/    float32 weights, optimizer, cursor: written last, so where it is, the checkpoint is
+trainer_state/step_N/    float32 weights, optimizer, cursor: written last, so where it is, the checkpoint is. One
+                         process writes state.pt, several their shards (sharded_state.py); either reads both
 done.json                the stage is over: its result
 """
 
@@ -20,8 +22,11 @@ import torch
 
 from swe_srl.disk import folder_aside, link_aside, write_aside
 from swe_srl.lineage import FILE, Lineage
+from swe_srl.train import sharded_state
+from swe_srl.train.distributed import ALONE, World
 from swe_srl.train.kept import covered
-from swe_srl.train.model import core, named_weights
+from swe_srl.train.model import adapted, core, named_weights
+from swe_srl.train.sharded import full
 from swe_srl.train.sources import Cursor
 
 
@@ -63,6 +68,7 @@ def save(
     lineage: Lineage,
     keep: int,
     older: Older,
+    world: World = ALONE,
 ) -> None:
     """Write checkpoint and state of the current step, and remove what `keep` no longer covers.
 
@@ -72,17 +78,31 @@ def save(
     weights, and replacing the only state is a moment without one.
     """
     name = f"step_{progress.step}"
-    if not (folder / "trainer_state" / name).exists():
-        with folder_aside(folder / "checkpoints" / name) as aside:
-            core(model).save_pretrained(aside, state_dict=_plain_state(model))
-            tokenizer.save_pretrained(aside)
-            (aside / FILE).write_bytes(lineage.as_bytes())
-        with folder_aside(folder / "trainer_state" / name) as aside:
-            weights = {key: value for key, value in model.named_parameters() if value.requires_grad}
-            state = {"progress": asdict(progress), "weights": weights, "optimizer": optimizer.state_dict()}
-            state |= {"older": older} if older else {}
-            torch.save(state, aside / "state.pt")
-    _tidy(folder, progress, keep)
+    if not world.agreed((folder / "trainer_state" / name).exists()):
+        weights, adapter = _plain_state(model, world), _adapter_state(model)
+        if world.leads:
+            with folder_aside(folder / "checkpoints" / name) as aside:
+                core(model).save_pretrained(aside, state_dict=weights)
+                tokenizer.save_pretrained(aside)
+                (aside / FILE).write_bytes(lineage.as_bytes())
+            if adapter:
+                with folder_aside(folder / "adapters" / name) as aside:
+                    adapted(model).save_pretrained(aside, state_dict=adapter)
+        _save_state(folder / "trainer_state" / name, progress, model, optimizer, older, world)
+    if world.leads:
+        _tidy(folder, progress, keep)
+    world.wait()
+
+
+def _save_state(path: Path, progress: Progress, model: Any, optimizer: Any, older: Older, world: World) -> None:
+    if world.size > 1:
+        sharded_state.save(path, asdict(progress), adapted(model), optimizer, world)
+        return
+    with folder_aside(path) as aside:
+        weights = {key: value for key, value in model.named_parameters() if value.requires_grad}
+        state = {"progress": asdict(progress), "weights": weights, "optimizer": optimizer.state_dict()}
+        state |= {"older": older} if older else {}
+        torch.save(state, aside / "state.pt")
 
 
 def _tidy(folder: Path, progress: Progress, keep: int) -> None:
@@ -94,35 +114,60 @@ def _tidy(folder: Path, progress: Progress, keep: int) -> None:
     for checkpoint in saved_steps(folder / "checkpoints"):
         if checkpoint not in recent and step_number(checkpoint) != progress.best_step:
             shutil.rmtree(checkpoint)
+    for adapter in saved_steps(folder / "adapters"):
+        if not (folder / "checkpoints" / adapter.name).exists():
+            shutil.rmtree(adapter)
     for episodes in covered(folder, progress.step):
         episodes.unlink()
 
 
-def resume(folder: Path, model: Any, optimizer: Any, keep: int) -> tuple[Progress, Older] | None:
+def resume(folder: Path, model: Any, optimizer: Any, keep: int, world: World = ALONE) -> tuple[Progress, Older] | None:
     """Load the last saved state into model and optimizer, and forget what was written after it.
 
     With the progress, what the state has of weights before its own, on the CPU.
     """
+    if world.leads:
+        _forget_unsaved(folder)
+    world.wait()
     states = saved_steps(folder / "trainer_state")
-    last = step_number(states[-1]) if states else -1
-    for leftover in (
-        *folder.glob("*/*.tmp"),
-        *_after(folder / "checkpoints", last),
-        *_rollouts_after(folder, last),
-    ):
-        shutil.rmtree(leftover) if leftover.is_dir() and not leftover.is_symlink() else leftover.unlink()
     if not states:
         return None
-    state = torch.load(states[-1] / "state.pt", map_location="cpu", weights_only=True)
+    if sharded_state.is_sharded(states[-1]):
+        fields, older = sharded_state.load(states[-1], adapted(model), optimizer), {}
+    else:
+        state = torch.load(states[-1] / "state.pt", map_location="cpu", weights_only=True)
+        fields, older = state["progress"], state.get("older", {})
+        _restore(state, model, optimizer, world)
+    progress = Progress(**(fields | {"cursor": Cursor(**fields["cursor"])}))
+    if world.leads:
+        _tidy(folder, progress, keep)  # a kill may have come between the state and this
+    world.wait()
+    return progress, older
+
+
+def _restore(state: Mapping[str, Any], model: Any, optimizer: Any, world: World) -> None:
+    """What one process saved."""
+    if world.size > 1:
+        sharded_state.spread(state["weights"], state["optimizer"], adapted(model), optimizer)
+        return
     own = dict(model.named_parameters())
     with torch.no_grad():
         for key, value in state["weights"].items():
             own[key].copy_(value)
     optimizer.load_state_dict(state["optimizer"])
-    fields = state["progress"]
-    progress = Progress(**(fields | {"cursor": Cursor(**fields["cursor"])}))
-    _tidy(folder, progress, keep)  # a kill may have come between the state and this
-    return progress, state.get("older", {})
+
+
+def _forget_unsaved(folder: Path) -> None:
+    """What was written after the last state."""
+    states = saved_steps(folder / "trainer_state")
+    last = step_number(states[-1]) if states else -1
+    for leftover in (
+        *folder.glob("*/*.tmp"),
+        *_after(folder / "adapters", last),
+        *_after(folder / "checkpoints", last),
+        *_rollouts_after(folder, last),
+    ):
+        shutil.rmtree(leftover) if leftover.is_dir() and not leftover.is_symlink() else leftover.unlink()
 
 
 def finish(folder: Path, result: dict[str, Any]) -> None:
@@ -137,8 +182,20 @@ def finished(folder: Path) -> dict[str, Any] | None:
     return result
 
 
-def _plain_state(model: Any) -> dict[str, torch.Tensor]:
-    return {name: tensor.contiguous() for name, tensor in named_weights(model)}
+def _plain_state(model: Any, world: World) -> dict[str, torch.Tensor]:
+    """The whole weights, for the rank that writes them; of several ranks each helps to put them together."""
+    if world.size == 1:
+        return {name: tensor.contiguous() for name, tensor in named_weights(model)}
+    return {name: tensor.cpu() for name, tensor in named_weights(model) if world.leads}
+
+
+def _adapter_state(model: Any) -> dict[str, torch.Tensor]:
+    """Of LoRA: what is trained, whole; else nothing."""
+    network = adapted(model)
+    if not hasattr(network, "get_base_model"):
+        return {}
+    trained = {name: one for name, one in network.named_parameters() if one.requires_grad}
+    return {name: full(one.detach()).cpu() for name, one in trained.items()}
 
 
 def _after(folder: Path, step: int) -> list[Path]:

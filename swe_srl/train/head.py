@@ -61,7 +61,7 @@ class _Chosen(torch.autograd.Function):
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
         ctx.temperature, ctx.cap, ctx.dtype = temperature, cap, dtype
-        lse_N, logp_N, entropy_N = hidden_ND.new_empty(3, len(hidden_ND), dtype=torch.float32)
+        lse_N, logp_N, entropy_N = (hidden_ND.new_empty(len(hidden_ND), dtype=torch.float32) for _ in range(3))
         weight = weight_VD.to(dtype)
         for rows in _chunks(hidden_ND, weight):
             logits_nV = _logits(hidden_ND[rows].to(dtype), weight, bias_V, cap).div_(temperature)

@@ -40,12 +40,15 @@ from swe_srl.runs import Run
 from swe_srl.train import checkpoint
 from swe_srl.train.ahead import Ahead
 from swe_srl.train.checkpoint import Progress
+from swe_srl.train.distributed import ALONE, World
 from swe_srl.train.execute import Executed
 from swe_srl.train.measure import Meter, group_row, write_rollouts
 from swe_srl.train.model import log_probs, named_weights
 from swe_srl.train.objective import Batch, clipped, k3, nll, reinforced, sampler_weight, supervised
+from swe_srl.train.passes import in_step, share_of
 from swe_srl.train.pieces import Piece, pack
 from swe_srl.train.schedule import learning_rate
+from swe_srl.train.sharded import full
 from swe_srl.train.sources import Source
 from swe_srl.train.take import Draw, take
 from swe_srl.train.validate import Validator
@@ -79,6 +82,7 @@ class StageRun:
     settle: Callable[[Draw, int], dict[str, Any]] = lambda draw, step: {}  # RLVR: keeps and tells of episodes
     attempts: Callable[[], dict[str, Any]] = dict  # RLVR: at the tasks of validation
     ahead: Ahead | None = None  # RLVR with a lag: batches are drawn while updates run
+    world: World = ALONE
 
     @property
     def place(self) -> tuple[int, int]:
@@ -103,7 +107,7 @@ def train_stage(stage: StageRun, tick: Tick) -> Progress:
     if progress.events_bytes == 0:  # nothing was saved yet: the stage's first weights are a checkpoint too
         validate_and_save(stage)
     while progress.step < stage.total and progress.ended is None:
-        meter = Meter()
+        meter = Meter(stage.world)
         draw = stage.ahead.take() if stage.ahead else take(stage.source, settings, progress)
         meter.mark("sample")
         told = stage.settle(draw, progress.step + 1)
@@ -123,10 +127,11 @@ def train_stage(stage: StageRun, tick: Tick) -> Progress:
                 stage.policy.engine.load_weights(named_weights(stage.model))
                 if stage.ahead:
                     stage.ahead.publish(progress.step, named_weights(stage.model))
-                write_rollouts(stage.folder, progress.step, draw, executed())
+                if stage.world.leads:
+                    write_rollouts(stage.folder, progress.step, draw, executed())
             row = stage.run.event(kind="step", stage=settings.name, step=progress.step, **meter.row(), **told)
             if settings.cpu_s is not None:
-                progress.cpu_s += row["time/cpu"]
+                progress.cpu_s += sum(stage.world.gather(row["time/cpu"]))
                 if progress.cpu_s >= settings.cpu_s:
                     progress.ended = SPENT
             tick(stage.done, note(row))
@@ -139,7 +144,7 @@ def learn(stage: StageRun, draw: Draw, meter: Meter) -> None:
     settings = stage.settings
     temperature = settings.temperature if isinstance(settings, RlStage) else 1.0
     batch = supervised(draw.live) if isinstance(settings, SftStage) else reinforced(draw.live)
-    pieces = pack(batch.strands, settings.token_budget, share=settings.prefix_sharing)
+    pieces = pack(share_of(batch.strands, stage.world), settings.token_budget, share=settings.prefix_sharing)
     updates = settings.updates_per_batch if isinstance(settings, RlStage) else 1
     old_N = flat_log_probs(stage, stage.model, batch, pieces) if updates > 1 else None
     reference_N = None
@@ -148,7 +153,7 @@ def learn(stage: StageRun, draw: Draw, meter: Meter) -> None:
             reference_N = flat_log_probs(stage, reference, batch, pieces)
     lr = learning_rate(settings, *stage.place)
     for _ in range(updates):
-        for piece in pieces:
+        for piece in in_step(stage.model, pieces):
             logp_N, entropy_N = log_probs(stage.model, piece, batch.ids_N[piece.slot_N], temperature, stage.dtype)
             loss_N = token_losses(settings, batch, piece, logp_N, old_N, reference_N)
             weight_N = batch.weight_N[piece.slot_N].to(logp_N.device)
@@ -186,8 +191,8 @@ def token_losses(
 def flat_log_probs(stage: StageRun, model: Any, batch: Batch, pieces: list[Piece]) -> Tensor:
     """Log-probabilities of the whole batch, in its order, without gradients."""
     temperature = stage.settings.temperature if isinstance(stage.settings, RlStage) else 1.0
-    flat_N = torch.empty(len(batch.ids_N))
-    for piece in pieces:
+    flat_N = torch.empty(len(batch.ids_N))  # of several ranks each has its own pieces', and asks for no others
+    for piece in in_step(model, pieces):
         logp_N, _ = log_probs(model, piece, batch.ids_N[piece.slot_N], temperature, stage.dtype)
         flat_N[piece.slot_N] = logp_N.cpu()
     return flat_N
@@ -196,7 +201,7 @@ def flat_log_probs(stage: StageRun, model: Any, batch: Batch, pieces: list[Piece
 def update(stage: StageRun, lr: float) -> float:
     """Clip, step, clear; the gradient's norm before the clip."""
     parameters = [parameter for parameter in stage.model.parameters() if parameter.requires_grad]
-    norm = torch.nn.utils.clip_grad_norm_(parameters, stage.settings.max_grad_norm)
+    norm = full(torch.nn.utils.clip_grad_norm_(parameters, stage.settings.max_grad_norm))
     if not torch.isfinite(norm):
         raise TrainingError(
             f"{stage.settings.name}: the gradient's norm is {float(norm)} after {stage.progress.step} steps; nothing "
@@ -229,7 +234,7 @@ def validate_and_save(stage: StageRun) -> None:
         stage.run.event(**row, **{"time/validation": time.perf_counter() - began})
     elif progress.step % settings.save_every:
         return
-    progress.events_bytes = stage.run.events_bytes()
+    progress.events_bytes = stage.world.agreed(stage.run.events_bytes())
     checkpoint.save(
         stage.folder,
         progress,
@@ -239,6 +244,7 @@ def validate_and_save(stage: StageRun) -> None:
         stage.lineage,
         settings.keep_last,
         stage.ahead.older(progress.step) if stage.ahead else {},
+        stage.world,
     )
 
 

@@ -15,7 +15,9 @@ from torch import Tensor
 
 from swe_srl.actions import parse_completion
 from swe_srl.runs import write_rows
+from swe_srl.train.distributed import ALONE, World
 from swe_srl.train.objective import Batch, k3, reward_std, rewards
+from swe_srl.train.passes import idle
 from swe_srl.train.pieces import Piece
 from swe_srl.train.take import Draw
 from swe_srl.train_config import RlStage, SftStage
@@ -29,12 +31,14 @@ class Meter:
     """Gathers one step's numbers; `row` gives them. Means over tokens are plain means over the batch,
     those of several updates of one batch are means over them too."""
 
-    def __init__(self) -> None:
+    def __init__(self, world: World = ALONE) -> None:
+        self._world = world
         self._began = self._last = time.perf_counter()
         self._cpu = time.process_time()
         self._row: dict[str, Any] = {}
         self._tokens: dict[str, list[Tensor]] = defaultdict(list)
         self._loss = 0.0
+        self._passed = 0  # tokens
         self._updates = 0
 
     def mark(self, phase: str) -> None:
@@ -63,20 +67,25 @@ class Meter:
         self._tokens["gap"].append(old - batch.sampler_N[slot_N])
         if reference_N is not None:
             self._tokens["kl"].append(k3(logp_N, reference_N[slot_N]))
-        self._row["num_tokens"] = self._row.get("num_tokens", 0) + piece.ids_RT.numel()
+        self._passed += piece.ids_RT.numel() if piece is not idle() else 0
 
     def reuse(self, batch: Batch, pieces: Sequence[Piece]) -> None:
         """`perf/prefix_reuse`: the share of the sequences' tokens that shared prefixes, or padding below 0, saved."""
         alone = sum(len(strand.inputs) for group in batch.strands for strand in group)
-        self._row["perf/prefix_reuse"] = 1 - sum(piece.ids_RT.numel() for piece in pieces) / alone
+        together = sum(self._world.gather(sum(piece.ids_RT.numel() for piece in pieces)))
+        self._row["perf/prefix_reuse"] = 1 - together / alone
 
     def update(self, lr: float, grad_norm: float) -> None:
         self._updates += 1
         self._row |= {"learning_rate": lr, "grad_norm": grad_norm}
 
     def groups(self, draw: Draw, settings: SftStage | RlStage) -> None:
-        flat = {name: torch.cat(parts) for name, parts in self._tokens.items()}
-        self._row |= {"loss": self._loss / self._updates, "entropy": float(flat["entropy"].mean())}
+        """Of the whole batch: every rank has computed a share of it."""
+        own = {name: torch.cat(parts) for name, parts in self._tokens.items()}
+        losses, passed, shares = zip(*self._world.gather((self._loss, self._passed, own)), strict=True)
+        flat = {name: torch.cat([share[name] for share in shares if name in share]) for name in own}
+        self._row |= {"loss": sum(losses) / self._updates, "entropy": float(flat["entropy"].mean())}
+        self._row["num_tokens"] = sum(passed)
         if not isinstance(settings, RlStage):
             return
         if "kl" in flat:

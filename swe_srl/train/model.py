@@ -17,6 +17,7 @@ from swe_srl.errors import ConfigError
 from swe_srl.ranges import use_ranges
 from swe_srl.train.head import chosen, logits_of
 from swe_srl.train.pieces import Piece, cut
+from swe_srl.train.sharded import Sharded, full, layers_of
 from swe_srl.train.tree import Strand, grow
 from swe_srl.train.trunk import hidden_states
 
@@ -163,12 +164,21 @@ def _without_tags(text: str) -> str:
 
 
 def core(model: Any) -> Any:
-    """The transformers model inside an adapter, or the model itself."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
+    """The transformers model inside shards and an adapter, or the model itself."""
+    network = adapted(model)
+    return network.get_base_model() if hasattr(network, "get_base_model") else network
+
+
+def adapted(model: Any) -> Any:
+    """The model without what shares it among ranks: with its adapter, if it has one."""
+    return model.network if isinstance(model, Sharded) else model
 
 
 def named_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
-    """The weights by their plain Hugging Face names, adapters merged in; the model itself stays as it is."""
+    """The weights by their plain Hugging Face names, adapters merged in; the model itself stays as it is.
+
+    Shards are put together one weight at a time, by all ranks at once.
+    """
     seen: set[str] = set()
     for name, module in core(model).named_modules():
         if hasattr(module, "base_layer") and hasattr(module, "get_delta_weight"):
@@ -176,10 +186,10 @@ def named_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
             for inner, parameter in module.base_layer.named_parameters(recurse=False):
                 merged = parameter + delta if inner == "weight" else parameter
                 seen.add(f"{name}.{inner}")
-                yield f"{name}.{inner}", merged.detach()
+                yield f"{name}.{inner}", full(merged.detach())
     for name, parameter in core(model).named_parameters():
         if ".base_layer." not in name and ".lora_" not in name and name not in seen:
-            yield name, parameter.detach()
+            yield name, full(parameter.detach())
 
 
 # ------------------------------------------------------------------------------------ log-probabilities
@@ -193,19 +203,38 @@ def log_probs(model: Any, piece: Piece, ids_N: Tensor, temperature: float, dtype
     grow with length × vocabulary.
     """
     device = next(model.parameters()).device
-    with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+
+    def computed() -> tuple[Tensor, Tensor]:
         hidden_RTD = _hidden_states(core(model).base_model, piece)
         hidden_ND = hidden_RTD[piece.row_N.to(device), piece.source_N.to(device)]
         return chosen(core(model), hidden_ND, ids_N.to(device), temperature, dtype)
 
+    with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+        found: tuple[Tensor, Tensor] = model(computed) if isinstance(model, Sharded) else computed()
+    return found
+
 
 def _hidden_states(model: Any, piece: Piece) -> Tensor:
-    if piece.limb is not None:
-        return hidden_states(model, piece.limb)
+    return plain_hidden_states(model, piece) if piece.limb is None else hidden_states(model, piece.limb)
+
+
+def plain_hidden_states(model: Any, piece: Piece) -> Tensor:
+    """[R, T, D] of rows that are sequences by themselves."""
     hidden_RTD: Tensor = model(
         input_ids=piece.ids_RT.to(model.device), position_ids=piece.depth_RT.to(model.device), use_cache=False
     ).last_hidden_state
     return hidden_RTD
+
+
+def checkpoint_activations(model: Any) -> None:
+    """Keep each decoder layer's input alone, and compute the layer again in backward."""
+    network = core(model)
+    enable = getattr(network, "activation_checkpointing_enable", None) or network.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+    for layer in layers_of(network):
+        layer.training = (
+            True  # it is looked at where layers are computed again; what is inside stays in eval, undropped
+        )
 
 
 def share_prefixes(model: Any) -> None:

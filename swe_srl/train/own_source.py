@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import groupby, pairwise
 
 import numpy as np
@@ -22,6 +22,7 @@ from swe_srl.policies import seed_of
 from swe_srl.policies.engine import EnginePolicy
 from swe_srl.rewards import Scorer
 from swe_srl.steps import StepSet
+from swe_srl.train.distributed import ALONE, World
 from swe_srl.train.own import Asked, Walk, Walking, walked
 from swe_srl.train.sources import Cursor, Order, in_rounds, teaches
 from swe_srl.train_config import SrlStage
@@ -56,6 +57,7 @@ class OwnSource:
     stage: SrlStage
     seed: int
     walking: Walking
+    world: World = ALONE
     order: PathOrder = field(init=False)
 
     def __post_init__(self) -> None:
@@ -69,11 +71,14 @@ class OwnSource:
         return teaches(group, self.stage)
 
     def groups(self, update: int, cursor: Cursor) -> Iterator[Group]:
-        return in_rounds(self.stage, cursor, lambda first, size: self._round(update, first, size))
+        def drawn(draws: range) -> Iterator[Group]:
+            paths = self._paths(draws.start, len(draws))
+            return self.world.shared(paths, partial(self._round, update, draws.start))
 
-    def _round(self, update: int, first: int, size: int) -> Iterator[Group]:
+        return in_rounds(self.stage, cursor, drawn)
+
+    def _round(self, update: int, first: int, paths: Sequence[range]) -> Iterator[Group]:
         """The draws of whole walks, in draw order, less those that an earlier batch has used."""
-        paths = self._paths(first, size)
         walks = [self._walk(update, path, first) for path in paths]
         try:
             for path, found in zip(

@@ -11,6 +11,7 @@ from swe_srl.engines import Request, Sampling
 from swe_srl.policies.engine import EnginePolicy
 from swe_srl.train.model import log_probs
 from swe_srl.train.objective import supervised
+from swe_srl.train.passes import in_step
 from swe_srl.train.pieces import pack
 from swe_srl.types import Group, Sample, Score, Step
 
@@ -30,8 +31,9 @@ def probe(policy: EnginePolicy, model: Any, dtype: torch.dtype, steps: Sequence[
         answers = policy.engine.generate(requests, Sampling(temperature, TOKENS, policy.renderer.end_id))
         batch = supervised([Group("probe", 0, (Sample(tokens, Score(None)),)) for tokens in answers])
         gap = 0.0
-        for piece in pack(batch.strands, 2**14, share=False):
+        for piece in in_step(model, pack(batch.strands, 2**14, share=False)):
             logp_N, _ = log_probs(model, piece, batch.ids_N[piece.slot_N], temperature, dtype)
-            gap = max(gap, float((logp_N.cpu() - batch.sampler_N[piece.slot_N]).abs().max()))
+            if len(piece.slot_N):
+                gap = max(gap, float((logp_N.cpu() - batch.sampler_N[piece.slot_N]).abs().max()))
         gaps[temperature] = gap
     return gaps

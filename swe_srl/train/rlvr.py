@@ -158,9 +158,9 @@ class RlvrSource:
         made = self._made[update] = _Made(*self._kept.take_up(update), _Timed(self.policy))
         yield from in_rounds(self.stage, cursor, partial(self._round, update, made))
 
-    def _round(self, update: int, made: _Made, first: int, size: int) -> Iterator[Group]:
+    def _round(self, update: int, made: _Made, draws: range) -> Iterator[Group]:
         G = self.stage.group_size
-        numbers = range(first * G, (first + size) * G)
+        numbers = range(draws.start * G, draws.stop * G)
         for number in numbers:
             if number in made.episodes and number not in made.scores:
                 self._judge(made.episodes[number])
@@ -174,7 +174,7 @@ class RlvrSource:
 
         # Closed where the batch is full: what is under way is surplus.
         with contextlib.closing(self._attempts(made.policy, jobs, seed, ended)) as attempts:
-            for draw in range(first, first + size):
+            for draw in draws:
                 while any(number not in made.episodes for number in self._numbers(draw)):
                     episode = next(attempts)
                     made.episodes[episode.sample] = episode

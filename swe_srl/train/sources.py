@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +21,7 @@ from swe_srl.policies import seed_of
 from swe_srl.policies.engine import EnginePolicy
 from swe_srl.render import Renderer
 from swe_srl.rewards import Attempt, Scorer
+from swe_srl.train.distributed import ALONE, World
 from swe_srl.train.objective import reward_std, rewards
 from swe_srl.train_config import RlStage, SftStage, SrlStage
 from swe_srl.types import Completion, Group, Sample, Score, Step, Tokens
@@ -91,15 +92,15 @@ def teaches(group: Group, stage: RlStage) -> bool:
     return reward_std(group) > stage.min_group_std if stage.dynamic_sampling else len(rewards(group)) > 1
 
 
-def in_rounds(stage: RlStage, cursor: Cursor, drawn: Callable[[int, int], Iterable[Group]]) -> Iterator[Group]:
-    """Rounds of as many draws as the batch still seems to need, up to `max_draws` · batch: `drawn(first, size)`."""
+def in_rounds(stage: RlStage, cursor: Cursor, drawn: Callable[[range], Iterable[Group]]) -> Iterator[Group]:
+    """Rounds of as many draws as the batch still seems to need, up to `max_draws` · batch: `drawn(draws)`."""
     bound = stage.max_draws * stage.batch
     n = live = 0
     while n < bound and live < stage.batch:
         share = live / n if live else cursor.live_share
         need = math.ceil((stage.batch - live) / max(share, 1 / stage.max_draws))
         size = min(need, bound - n)
-        for group in drawn(cursor.draw + n, size):
+        for group in drawn(range(cursor.draw + n, cursor.draw + n + size)):
             live += teaches(group, stage)
             yield group
         n += size
@@ -135,6 +136,7 @@ class SrlSource:
     scorer: Scorer
     stage: SrlStage
     seed: int
+    world: World = ALONE
     order: Order = field(init=False)
 
     def __post_init__(self) -> None:
@@ -148,12 +150,11 @@ class SrlSource:
         return teaches(group, self.stage)
 
     def groups(self, update: int, cursor: Cursor) -> Iterator[Group]:
-        return in_rounds(self.stage, cursor, lambda first, size: self._round(update, first, size))
+        return in_rounds(self.stage, cursor, lambda draws: self.world.shared(draws, partial(self._round, update)))
 
-    def _round(self, update: int, first: int, size: int) -> Iterator[Group]:
+    def _round(self, update: int, draws: Sequence[int]) -> Iterator[Group]:
         """Answers are scored while the next wave is generated."""
-        starts = range(first, first + size, WAVE)
-        waves = [self._wave(update, range(start, min(start + WAVE, first + size))) for start in starts]
+        waves = [self._wave(update, draws[start : start + WAVE]) for start in range(0, len(draws), WAVE)]
         for wave in waves:
             try:
                 scores = wave.scores.result()
@@ -168,7 +169,7 @@ class SrlSource:
             for i, (draw, step) in enumerate(zip(wave.draws, wave.steps, strict=True)):
                 yield Group(step.id, draw, tuple(samples[i * G : (i + 1) * G]))
 
-    def _wave(self, update: int, draws: range) -> _Wave:
+    def _wave(self, update: int, draws: Sequence[int]) -> _Wave:
         G, name = self.stage.group_size, self.stage.name
         steps = [self.step(draw) for draw in draws]
         prompts = [prompt for step in steps for prompt in [self.policy.prompt(step)] * G]
@@ -185,7 +186,7 @@ class SrlSource:
 class _Wave:
     """Draws that were generated together; their scores may still be on the way."""
 
-    draws: range
+    draws: Sequence[int]
     steps: list[Step]
     completions: list[Completion]
     scores: Future[list[Score]]

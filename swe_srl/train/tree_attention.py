@@ -7,7 +7,6 @@ their log-sum-exps (CPU); `flex` by a block mask, compiled (CUDA); `dense` by a 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -19,17 +18,22 @@ from swe_srl.range_attention import Shown, attended, flash_backward, in_window, 
 from swe_srl.train.pieces import Limb
 
 
-@dataclass(slots=True)
 class Looking:
-    """One forward pass over a limb. `own` are its keys and values, as each layer computes them."""
+    """One forward pass over a limb. `own` are a trunk's keys and values, as each layer computes them.
 
-    limb: Limb
-    way: Callable[..., Tensor]
-    own: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    plans: dict[int | None, Any] = field(default_factory=dict)  # by window: what a way needs of the limb
+    No dataclass: FSDP would copy one on its way into a layer, and what the layer leaves here would be lost.
+    """
+
+    __slots__ = ("limb", "own", "plans", "way")
+
+    def __init__(self, limb: Limb, way: Callable[..., Tensor]) -> None:
+        self.limb, self.way = limb, way
+        self.own: dict[int, tuple[Tensor, Tensor]] = {}
+        self.plans: dict[int | None, Any] = {}  # by window: what a way needs of the limb
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Tensor:
-        self.own[layer] = (key, value)
+        if self.limb.is_trunk:
+            self.own[layer] = (key, value)
         return self.way(query, key, value, self, self.above(layer), scale, window)
 
     def above(self, layer: int) -> list[Tensor]:

@@ -22,7 +22,7 @@ def hidden_states(model: Any, limb: Limb, way: Callable[..., Tensor] | None = No
     """[1, T, D]: the hidden states of a piece of a trie. `model` is the transformers model, without its head."""
     looking = Looking(limb, way or way_of(model.device))
     for trunk in limb.above:
-        _hold(model, trunk, looking.way)
+        hold(model, trunk, looking.way)
     hidden_1TD = _forward(model, looking)
     if not limb.is_trunk:
         return hidden_1TD
@@ -34,12 +34,13 @@ def hidden_states(model: Any, limb: Limb, way: Callable[..., Tensor] | None = No
     return hidden_1TD
 
 
-def _hold(model: Any, trunk: Limb, way: Callable[..., Tensor]) -> None:
+def hold(model: Any, trunk: Limb, way: Callable[..., Tensor] | None = None) -> None:
+    """Compute a trunk's keys and values for those below it, where they are not there yet."""
     if trunk.keys is not None:
         return
     for above in trunk.above:
-        _hold(model, above, way)
-    looking = Looking(trunk, way)
+        hold(model, above, way)
+    looking = Looking(trunk, way or way_of(model.device))
     with torch.no_grad():
         _forward(model, looking)
     trunk.keys = [

@@ -15,9 +15,11 @@ from swe_srl.evaluate.metrics import Answer, Mode, answer, summarise
 from swe_srl.policies import seed_of
 from swe_srl.policies.engine import EnginePolicy
 from swe_srl.rewards import Attempt, Scorer
+from swe_srl.train.distributed import ALONE, World
 from swe_srl.train.model import log_probs
 from swe_srl.train.objective import nll, supervised
 from swe_srl.train.own import Walk, Walking, walked
+from swe_srl.train.passes import in_step, share_of
 from swe_srl.train.pieces import pack
 from swe_srl.train.sources import expert_sample
 from swe_srl.train.take import refuse_unscored
@@ -39,6 +41,7 @@ class Validator:
     history: History = "expert"
     walking: Walking | None = None
     max_unscored: float = MAX_UNSCORED
+    world: World = ALONE
 
     def __call__(self, model: Any) -> dict[str, Any]:
         """Greedy similarity with its interval, and the loss; the engine must hold the model's weights.
@@ -47,14 +50,30 @@ class Validator:
         """
         found: dict[str, Any] = {"loss": self.loss(model)}
         if self.history != "own":
-            found |= _numbers(answers(self.policy, self.scorer, self.steps, "greedy", 1, self.seed), self.seed)
+            found |= _numbers(list(self.world.shared(self.steps, self._greedy)), self.seed)
         if self.walking is not None:
-            own, went = own_answers(self.policy, self.scorer, self.steps, self.walking, self.seed)
+            own, went = self._own()
             refuse_unscored(went["lost"], went.total(), self.max_unscored, "answers on the policy's own history")
             found |= {f"own_{name}": value for name, value in _numbers(own, self.seed).items()}
             found["own_put_back"] = went["put back"] / max(went.total() - went["lost"], 1)
             found["own_lost"] = went["lost"]
         return found
+
+    def _greedy(self, steps: Sequence[Step]) -> list[Answer]:
+        return answers(self.policy, self.scorer, steps, "greedy", 1, self.seed)
+
+    def _own(self) -> tuple[list[Answer], Counter[Went]]:
+        """Ranks share the trajectories: a walk is whole."""
+        assert self.walking is not None
+        paths = [list(path) for _, path in groupby(self.steps, key=lambda step: step.trajectory.id)]
+        walking = self.walking
+
+        def walked(part: Sequence[list[Step]]) -> list[tuple[list[Answer], Counter[Went]]]:
+            steps = [step for path in part for step in path]
+            return [own_answers(self.policy, self.scorer, steps, walking, self.seed)]
+
+        found = list(self.world.shared(paths, walked))
+        return [one for own, _ in found for one in own], sum((went for _, went in found), Counter())
 
     @torch.no_grad()
     def loss(self, model: Any) -> float:
@@ -62,10 +81,11 @@ class Validator:
         groups = [Group(step.id, i, (expert_sample(self.policy.renderer, step),)) for i, step in enumerate(self.steps)]
         batch = supervised(groups)
         total = 0.0
-        for piece in pack(batch.strands, self.token_budget, share=self.prefix_sharing):
+        pieces = pack(share_of(batch.strands, self.world), self.token_budget, share=self.prefix_sharing)
+        for piece in in_step(model, pieces):
             logp_N, _ = log_probs(model, piece, batch.ids_N[piece.slot_N], 1.0, self.dtype)
             total += float((batch.weight_N[piece.slot_N] * nll(logp_N.cpu())).sum())
-        return total
+        return sum(self.world.gather(total))
 
 
 def _numbers(found: Sequence[Answer], seed: int) -> dict[str, Any]:

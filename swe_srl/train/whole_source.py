@@ -8,9 +8,10 @@ reward compares a whole solution that is written at once; a trajectory cannot be
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
 from statistics import fmean
 
@@ -19,6 +20,7 @@ from swe_srl.policies import seed_of
 from swe_srl.policies.engine import EnginePolicy
 from swe_srl.rewards import Attempt, Scorer
 from swe_srl.steps import StepSet
+from swe_srl.train.distributed import ALONE, World
 from swe_srl.train.sources import Cursor, Order, in_rounds, teaches
 from swe_srl.train_config import SrlStage
 from swe_srl.types import Group, Sample, Score, Step
@@ -33,6 +35,7 @@ class WholeSource:
     scorer: Scorer
     stage: SrlStage
     seed: int
+    world: World = ALONE
     paths: list[list[Step]] = field(init=False)
     order: Order = field(init=False)
 
@@ -44,11 +47,10 @@ class WholeSource:
         return teaches(group, self.stage)
 
     def groups(self, update: int, cursor: Cursor) -> Iterator[Group]:
-        return in_rounds(
-            self.stage,
-            cursor,
-            lambda first, size: (self._group(update, draw) for draw in range(first, first + size)),
-        )
+        return in_rounds(self.stage, cursor, lambda draws: self.world.shared(draws, partial(self._groups, update)))
+
+    def _groups(self, update: int, draws: Sequence[int]) -> Iterator[Group]:
+        return (self._group(update, draw) for draw in draws)
 
     def _group(self, update: int, draw: int) -> Group:
         path, passes = self.paths[self.order[draw]], range(self.stage.group_size)

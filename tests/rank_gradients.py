@@ -1,0 +1,122 @@
+"""What torchrun starts for test_distributed.py: gradients of a batch, of which each rank computes its share.
+
+torchrun --nproc-per-node N tests/rank_gradients.py FILE      the gathered gradients, norms and new weights
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"  # before torch is imported
+
+import torch
+from made import make_group, make_qwen2
+
+from swe_srl.config import Lora
+from swe_srl.train.distributed import World
+from swe_srl.train.loop import token_losses
+from swe_srl.train.model import (
+    adapted,
+    checkpoint_activations,
+    core,
+    log_probs,
+    named_weights,
+    share_prefixes,
+    with_lora,
+)
+from swe_srl.train.objective import reinforced
+from swe_srl.train.passes import held_before, in_step, share_of
+from swe_srl.train.pieces import pack
+from swe_srl.train.sharded import full, shard
+from swe_srl.train_config import SrlStage
+from swe_srl.types import Group
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A way to compute the same batch."""
+
+    budget: int = 10_000
+    share: bool = True
+    again: bool = False  # activations are computed again
+    rank: int | None = None  # of an adapter
+    tied: bool = False
+
+
+CASES = {
+    "one piece": Case(),
+    "trunks": Case(budget=24),
+    "trunks, computed again": Case(budget=24, again=True),
+    "rows": Case(share=False, budget=60),
+    "tied": Case(budget=24, tied=True),
+    "lora": Case(budget=24, rank=4),
+}
+
+
+def groups() -> list[Group]:
+    """Prompts of one trajectory, which begin alike, and others; unequal lengths."""
+    random = torch.Generator().manual_seed(1)
+
+    def ids(n: int) -> list[int]:
+        return torch.randint(0, 97, (n,), generator=random).tolist()
+
+    stem, rewards, answers = ids(40), [0.9, 0.1, -1.0, 0.35], [ids(5), ids(6), ids(2), ids(9)]
+    prompts = [stem + ids(5), stem + ids(20), stem[:30] + ids(9), ids(14), ids(50)]
+    return [make_group(f"a#{n}", n, one, answers, rewards) for n, one in enumerate(prompts)]
+
+
+def network(case: Case) -> Any:
+    model = make_qwen2(tie_word_embeddings=case.tied)
+    if case.share:
+        share_prefixes(model)
+    if case.rank is None:
+        return model
+    model = with_lora(model, Lora(rank=case.rank, alpha=8), seed=5)
+    random = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.copy_(torch.randn(parameter.shape, generator=random) * 0.1)
+    return model
+
+
+def computed(case: Case, world: World) -> dict[str, Any]:
+    """Gradients, their norm, and the weights after one step of plain gradient descent."""
+    model = network(case)
+    if case.again:
+        checkpoint_activations(model)
+    if world.size > 1:
+        model = shard(model, torch.float32, world)
+    stage, batch = SrlStage(name="srl", steps=1), reinforced(groups())
+    pieces = pack(share_of(batch.strands, world), case.budget, share=case.share)
+    for piece in in_step(model, pieces):
+        logp_N, _ = log_probs(model, piece, batch.ids_N[piece.slot_N], 1.0, torch.float32)
+        loss_N = token_losses(stage, batch, piece, logp_N, None, None)
+        (batch.weight_N[piece.slot_N] * loss_N).sum().backward()
+    trained = {name: one for name, one in adapted(model).named_parameters() if one.requires_grad}
+    norm = full(torch.nn.utils.clip_grad_norm_(trained.values(), 1e9))
+    found = {name: full(one.grad) for name, one in trained.items()}
+    torch.optim.SGD(trained.values(), lr=0.1).step()
+    held = sum(map(len, held_before(pieces)))
+    weights = {name: one.clone() for name, one in named_weights(model)}
+    assert set(weights) == set(dict(core(network(Case(tied=case.tied))).named_parameters()))
+    return {"gradients": found, "norm": norm, "weights": weights, "passes": world.gather((len(pieces), held))}
+
+
+def main() -> None:
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size > 1:
+        torch.distributed.init_process_group("gloo")
+    world = World.here()
+    found = {name: computed(case, world) for name, case in CASES.items()}
+    if world.leads:
+        torch.save(found, sys.argv[1])
+    if size > 1:
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
