@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from swe_srl.config import Backend, Count, EngineConfig, ModelConfig, Natural, PromptConfig, Strict, UserPath
+from swe_srl.config import Backend, Count, EngineConfig, ModelConfig, Natural, PromptConfig, Spread, Strict, UserPath
 from swe_srl.fingerprint import fingerprint
 
 Protocol = Literal["agent", "oracle_edit", "localize_repair"]
@@ -31,7 +31,7 @@ class TasksConfig(Strict):
     complete: UserPath | None = None
 
 
-class AttemptSandbox(Strict):
+class AttemptSandbox(Spread):
     """Where attempts are made: `kind` None or "auto" takes the first that isolates and works here."""
 
     kind: Backend | None = None

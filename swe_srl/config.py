@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from os.path import expanduser
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -199,6 +199,28 @@ class LiveSandbox(Strict):
 
     `workers` commands run at a time; `timeout_s` is for each; `tasks` is the suite of the logs' tasks, None ours.
     """
+class Spread(Strict):
+    """Where sandboxes of attempts and of graders are opened: here, or with `fleet` on the nodes of a Ray cluster.
+
+    `ray_address` is its head's, "host:6379", or "auto" for the cluster that this machine is in (docs/fleet.md). It is
+    no part of what a run is: a run may go on in another cluster.
+    """
+
+    fleet: Literal["ray"] | None = None
+    ray_address: str = Field(default="auto", exclude=True)
+
+    @model_validator(mode="after")
+    def _address_is_used(self) -> Self:
+        if self.fleet is None and self.ray_address != "auto":
+            raise ValueError('ray_address is of fleet = "ray": give both, or leave it out')
+        if self.ray_address.startswith("ray://"):
+            raise ValueError(
+                "a Ray client moves every byte twice: let this machine join the cluster "
+                "(ray start --address=HOST:6379 --num-cpus=0) and leave ray_address out"
+            )
+        return self
+
+
 
     kind: Backend | None = None
     workers: Count = 2

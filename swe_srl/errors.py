@@ -8,6 +8,7 @@
     ├── UnrenderableError  an action that the policy's form cannot hold; never a target
     ├── TemplateError    a tokenizer whose chat template cannot be trained on
     ├── SandboxError     a sandbox that is gone: infrastructure, never a reward
+    │   └── NodeLostError    … with the machine that it was on
     ├── PolicyError      an answer that could not be had: infrastructure too (an endpoint that fails)
     │   └── ContextError     … because the prompt is longer than the model takes
     └── TrainingError    a run that must stop, with its reason (the CLI exits with 1)
@@ -54,6 +55,10 @@ class TemplateError(UserError):
 
 class SandboxError(SweSrlError):
     """A sandbox that is gone: infrastructure, never a reward."""
+
+
+class NodeLostError(SandboxError):
+    """The node of a fleet that held a sandbox does not answer any more: what was done there is done again elsewhere."""
 
 
 class PolicyError(SweSrlError):

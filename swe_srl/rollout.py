@@ -28,6 +28,7 @@ from swe_srl.sandboxes import Sandbox, changes
 from swe_srl.sandboxes.held import Held
 from swe_srl.sandboxes.leased import leased
 from swe_srl.tools import SUBMIT, execute
+from swe_srl.tries import Tries
 from swe_srl.types import Completion, Task, Turn
 from swe_srl.waves import Stopped, Waves
 
@@ -164,9 +165,9 @@ class _Crew:
 
     def tried(self, job: Job) -> Episode:
         """An attempt, again where infrastructure ended it, as often as the limits say."""
-        tries = 0
+        tries = Tries(self.limits.attempts)
         while True:
-            tries += 1
+            tries.begin()
             log, began = _Log(), time.monotonic()
             try:
                 with leased(lambda: self.opened(job.task), self.limits.open_s, self.meter) as sandbox:
@@ -179,11 +180,11 @@ class _Crew:
             except (SweSrlError, OSError) as error:
                 if self.stopped:
                     raise Stopped from None
-                if tries < self.limits.attempts:
+                if tries.again(error):
                     continue
                 end, patch, detail = "infrastructure", None, str(error)
                 seconds = time.monotonic() - began
-            return _episode(job, log, end, patch, detail, seconds, tries)
+            return _episode(job, log, end, patch, detail, seconds, tries.made)
 
     def work(self) -> None:
         """A thread: one job after the other."""

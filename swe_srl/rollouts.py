@@ -26,13 +26,13 @@ from swe_srl.errors import ConfigError
 from swe_srl.evaluate.judging import Judging
 from swe_srl.evaluate.outcomes import RESOLVED, Result, failures, result
 from swe_srl.inspection import View
+from swe_srl.places import Place, placed, told
 from swe_srl.progress import bar
 from swe_srl.runs import Run
-from swe_srl.sandboxes.choice import chosen
 from swe_srl.sandboxes.pool import Pool
 from swe_srl.tasks import load
-from swe_srl.tasks.images import Behind, ahead
-from swe_srl.tasks.opening import opened, refuse_images_without_isolation
+from swe_srl.tasks.images import Behind
+from swe_srl.tasks.opening import opened
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -53,19 +53,16 @@ def roll(config: AgentConfig) -> View:
     tasks = load(config.tasks, config.limit)
     refuse_what_cannot_act(config)
     config = with_served(config)
-    kind = chosen(config.sandbox.kind)
-    refuse_images_without_isolation(tasks, kind)
     what = "rollout" if config.mode == "agent" else f"rollout-{config.mode}"
     run = Run(config.folder(named=f"{what}-{config.subject}"), config)
-    over = Behind(tasks, config.rollout.samples) if config.images.prune else None
-    with run.held(tensorboard=False):
-        ahead(tasks, prune=config.images.prune, pull=config.images.pull)
+    with placed(config.sandbox, tasks) as place, run.held(tensorboard=False):
+        place.ahead(tasks, prune=config.images.prune, pull=config.images.pull)
+        over = Behind(tasks, config.rollout.samples, place.behind) if config.images.prune else None
         with (
-            Pool(kind, max_open=config.grade.workers, pull=config.images.pull) as pool,
+            place.pool("grading", max_open=config.grade.workers, pull=config.images.pull) as pool,
             Judging(run.folder, pool, config.grade, over) as judging,
         ):
-            with Pool(kind, max_open=config.rollout.workers, pull=config.images.pull) as rooms:
-                made = attempted(config, tasks, rooms, run, judging)
+            made = attempted(config, tasks, place, run, judging)
             verdicts = judging.finish(made)
         words = {one.key: _word(one, verdicts) for one in made}
         episodes.judge(episodes_path(run), lambda one: _resolved(words[one.key]))
@@ -83,24 +80,32 @@ def roll(config: AgentConfig) -> View:
     return found, Group(_table(made, words, found), _places(found))
 
 
-def attempted(config: AgentConfig, tasks: Sequence[Task], rooms: Pool, run: Run, judging: Judging) -> list[Episode]:
+def attempted(config: AgentConfig, tasks: Sequence[Task], place: Place, run: Run, judging: Judging) -> list[Episode]:
     """The run's episodes in the order of samples and tasks, each given to the graders when it ends, beside a bar."""
     by_id = {task.task_id: task for task in tasks}
     made: list[Episode] = []
     tokens, began = 0, time.monotonic()
     total = len(tasks) * config.rollout.samples
     with (
+        place.pool("attempts", max_open=config.rollout.workers, pull=config.images.pull) as rooms,
+        told(place, run) as tell,
         bar("attempts", total) as tick,
-        contextlib.closing(attempts(config, tasks, partial(opened, pool=rooms), run)) as episodes_made,
+        contextlib.closing(attempts(_patient(config, rooms), tasks, partial(opened, pool=rooms), run)) as episodes_made,
     ):
         for episode in episodes_made:
             made.append(episode)
             judging.take(by_id[episode.task_id], episode)
             tokens += _tokens(episode)
             speed = f"{tokens / (time.monotonic() - began):.0f} tokens/s" if tokens else ""  # a script has none
-            tick(len(made), ", ".join(filter(None, (judging.words, speed))))
+            tell()
+            tick(len(made), ", ".join(filter(None, (judging.words, speed, place.words))))
     order = {task_id: place for place, task_id in enumerate(by_id)}
     return sorted(made, key=lambda one: (one.sample, order[one.task_id]))
+
+
+def _patient(config: AgentConfig, rooms: Pool) -> AgentConfig:
+    limits = config.rollout
+    return config.model_copy(update={"rollout": limits.model_copy(update={"open_s": rooms.patience(limits.open_s)})})
 
 
 def _word(episode: Episode, verdicts: Mapping[Key, Verdict]) -> Result:

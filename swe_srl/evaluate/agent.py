@@ -31,16 +31,14 @@ from swe_srl.evaluate.rates import paired
 from swe_srl.evaluate.repeat import attempts_of, compared
 from swe_srl.evaluate.rows import Row, row, whole_tasks
 from swe_srl.evaluate.trained_on import trained_on
+from swe_srl.places import placed
 from swe_srl.predictions import Prediction
 from swe_srl.predictions import read as read_predictions
 from swe_srl.predictions import write as write_predictions
 from swe_srl.rollouts import attempted
 from swe_srl.runs import Run
-from swe_srl.sandboxes.choice import chosen
-from swe_srl.sandboxes.pool import Pool
 from swe_srl.tasks import digest, load
-from swe_srl.tasks.images import Behind, ahead
-from swe_srl.tasks.opening import refuse_images_without_isolation
+from swe_srl.tasks.images import Behind
 from swe_srl.types import Outcome, Provenance, Task, TaskLink, Trajectory, Verdict
 from swe_srl.words import counted
 
@@ -75,28 +73,24 @@ def evaluate_agent(
     protocol = config.mode if foreign is None else "predictions"
     before = None if config.baseline is None else _baseline(Path(config.baseline), protocol, tasks)
     notes = [*(_unasked(tasks, foreign) if foreign is not None else _alike(config))]
-    kind = chosen(config.sandbox.kind)
     policy = policy_facts(config) if foreign is None else PolicyFacts.of_predictions(foreign.values())
     grading = None if official else config.grade
-    if foreign is None or not official:
-        refuse_images_without_isolation(tasks, kind)
     named = None if predictions is None else f"predictions-{predictions.stem}"
     folder = config.folder(*_also(predictions, official), named=named)
     run = Run(folder, config.model_copy(update={"baseline": None}))
     asked = config.model_copy(update={"prompt": policy.prompt}) if policy.prompt is not None else config
     prune = config.images.prune and not official
-    over = Behind(tasks, config.rollout.samples if foreign is None else 1) if prune else None
-    with run.held(tensorboard=False):
-        ahead(
-            tasks, prune=config.images.prune, pull=config.images.pull
-        )  # what is missing is a row: who opens it says so
+    here = tasks if foreign is None or not official else ()
+    with placed(config.sandbox, here) as place, run.held(tensorboard=False):
+        # What is missing is a row: who opens it says so.
+        place.ahead(tasks, prune=config.images.prune, pull=config.images.pull)
+        over = Behind(tasks, config.rollout.samples if foreign is None else 1, place.behind) if prune else None
         with (
-            Pool(kind, max_open=config.grade.workers, pull=config.images.pull) as pool,
+            place.pool("grading", max_open=config.grade.workers, pull=config.images.pull) as pool,
             Judging(run.folder, pool, grading, over) as judging,
         ):
             if foreign is None:
-                with Pool(kind, max_open=config.rollout.workers, pull=config.images.pull) as rooms:
-                    made = attempted(asked, tasks, rooms, run, judging)
+                made = attempted(asked, tasks, place, run, judging)
             else:
                 run.begin(tasks=digest(tasks), predictions=predictions and sha256(predictions))
                 made = _told(tasks, foreign, judging)
@@ -113,7 +107,7 @@ def evaluate_agent(
             samples=1 if foreign is not None else config.rollout.samples,
             rows=rows,
             trained_on=trained_on(policy.lineage, tasks),
-            facts=facts_of(asked, tasks, policy, kind, predictions, official=official),
+            facts=facts_of(asked, tasks, policy, place.kind, predictions, official=official),
             paired=None if before is None else paired(before, whole_tasks(rows)),
             baseline=config.baseline,
             notes=(*notes, *_offline(verdicts)),

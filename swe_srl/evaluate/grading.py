@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, Any
 
 from swe_srl.cpu import CpuMeter
 from swe_srl.errors import ConfigError, SandboxError
-from swe_srl.sandboxes import TREE, ImageTree, Sandbox
+from swe_srl.sandboxes import TREE, Sandbox
 from swe_srl.sandboxes.leased import leased
 from swe_srl.sandboxes.pool import Pool
 from swe_srl.tasks import bugfix, images
+from swe_srl.tries import Tries
 from swe_srl.types import Task, Verdict
 
 if TYPE_CHECKING:
@@ -55,25 +56,30 @@ def grade(task: Task, patch: str, pool: Pool, config: GradeConfig) -> Verdict:
         return Verdict(task.task_id, False, kind="no patch")  # never run, as by the official graders
     if task.record:
         _swebench()
-    for _ in range(config.attempts):
-        verdict = _attempt(task, patch, pool, config)
-        if verdict.kind != "infrastructure":
+    tries = Tries(config.attempts)
+    while True:
+        tries.begin()
+        lost = None
+        try:
+            verdict = _attempt(task, patch, pool, config)
+        except (SandboxError, OSError) as error:
+            lost, verdict = error, Verdict(task.task_id, None, reason=str(error), kind="infrastructure")
+        if verdict.kind != "infrastructure" or not tries.again(lost):
             break
     return replace(verdict, seconds=time.monotonic() - began)
 
 
 def _attempt(task: Task, patch: str, pool: Pool, config: GradeConfig) -> Verdict:
+    """Raises SandboxError and OSError."""
     online = task.image is not None and config.network == "official" and pool.kind == "docker"
     hard_s = config.timeout_s + (len(APPLY) + 1) * _APPLY_S + 4 * _READ_S
-    try:
-        with leased(lambda: _fresh(task, pool, online), _CREATE_S, CpuMeter()) as sandbox, _watched(sandbox, hard_s):
-            if trouble := apply(sandbox, patch):
-                return Verdict(task.task_id, False, reason=trouble, kind="does not apply")
-            if task.image is None:
-                return bugfix.grade(task, sandbox, min(config.timeout_s, bugfix.GRADE_TIMEOUT_S))
-            verdict = _evaluate(task, patch, sandbox, config.timeout_s, online)
-    except (SandboxError, OSError) as error:
-        return Verdict(task.task_id, None, reason=str(error), kind="infrastructure")
+    fresh = leased(lambda: _fresh(task, pool, online), pool.patience(_CREATE_S), CpuMeter())
+    with fresh as sandbox, _watched(sandbox, hard_s):
+        if trouble := apply(sandbox, patch):
+            return Verdict(task.task_id, False, reason=trouble, kind="does not apply")
+        if task.image is None:
+            return bugfix.grade(task, sandbox, min(config.timeout_s, bugfix.GRADE_TIMEOUT_S))
+        verdict = _evaluate(task, patch, sandbox, config.timeout_s, online)
     return replace(verdict, offline=not online and config.network == "official")
 
 
@@ -84,8 +90,7 @@ def _fresh(task: Task, pool: Pool, online: bool) -> Iterator[Sandbox]:
         with bugfix.materialised(task) as tree, pool.open(tree) as sandbox:
             yield sandbox
     else:
-        images.have(task.image, pool.kind, pull=pool.pull)
-        with pool.open(ImageTree(task.image, network=online)) as sandbox:
+        with pool.open(images.AsGiven(task.image, pool.kind, pool.pull, online)) as sandbox:
             yield sandbox
 
 

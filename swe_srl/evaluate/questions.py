@@ -27,6 +27,7 @@ from swe_srl.rollout import Job, Opened, cost_of
 from swe_srl.sandboxes import Sandbox, changes
 from swe_srl.sandboxes.leased import leased
 from swe_srl.threads import in_order
+from swe_srl.tries import Tries
 from swe_srl.types import Completion, Task, Turn
 
 if TYPE_CHECKING:
@@ -119,14 +120,15 @@ class _Attempt:
     end: End | None = None
     patch: str | None = ""
     detail: str | None = None
-    tries: int = 0
+    tries: Tries = field(init=False)
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
+        self.tries = Tries(self.limits.attempts)
         self.begin()
 
     def begin(self) -> None:
-        self.tries += 1
+        self.tries.begin()
         self.steps = self.protocol(self.job.task, self.fresh)
         self.messages, self.heard = (), None
         self.turns, self.costs, self.completions = [], [], []
@@ -183,7 +185,7 @@ class _Attempt:
             self.costs[-1] = replace(self.costs[-1], format_error=format_error)
 
     def lost(self, error: Exception) -> None:
-        if self.tries < self.limits.attempts:
+        if self.tries.again(error):
             self.begin()
         else:
             self.end, self.patch, self.detail = "infrastructure", None, str(error)
@@ -194,5 +196,5 @@ class _Attempt:
         trajectory = as_trajectory(task, sample, self.turns, self.end, self.patch, "fresh")
         costs, answers = tuple(self.costs), tuple(self.completions)
         return Episode(
-            task.task_id, sample, trajectory, costs, self.end, self.detail, self.seconds, self.tries, answers
+            task.task_id, sample, trajectory, costs, self.end, self.detail, self.seconds, self.tries.made, answers
         )

@@ -54,6 +54,13 @@ class ImageTree:
 Source = Path | ImageTree  # what a sandbox begins with: a copy of a folder in our own image, or an image's tree
 
 
+class Wanted(Protocol):
+    """An image that is to be had, or made ready, where its sandbox is opened: on this machine, or on a node."""
+
+    def tree(self) -> ImageTree:
+        """What its sandbox begins with. Raises SandboxError, "image missing: …" where it cannot be had."""
+
+
 class Sandbox(Protocol):
     """One work tree and one shell. A sandbox that is gone raises SandboxError."""
 
@@ -93,6 +100,11 @@ def open_sandbox(kind: str, source: Source | str) -> Iterator[Sandbox]:
         yield sandbox
     finally:
         sandbox.close()
+
+
+def start(kind: str, source: Source | Wanted) -> Sandbox:
+    """One of a kind of the table, on this machine. Raises SandboxError."""
+    return BACKENDS[kind](source if isinstance(source, Path | ImageTree) else source.tree())
 
 
 def first_commit(sandbox: Sandbox) -> str:

@@ -17,11 +17,12 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from swe_srl.errors import ConfigError, SandboxError
-from swe_srl.sandboxes import BACKENDS, Sandbox, Source, docker
+from swe_srl.sandboxes import BACKENDS, Sandbox, Source, Wanted, docker, start
 from swe_srl.sandboxes.reaper import sweep_once
 
 Arguments = ParamSpec("Arguments")
@@ -34,27 +35,42 @@ class Pool:
 
     Under Docker they are containers without a tree, ready for any folder, and for forks. `pull` False: images that are
     absent stay so. Raises SandboxError.
+
+    `elsewhere` starts its sandboxes where they are not of this machine; `gone` is told when nobody waits for one any
+    more.
     """
 
-    def __init__(self, kind: str, *, max_open: int, warm: int = 0, pull: bool = True) -> None:
+    def __init__(
+        self,
+        kind: str,
+        *,
+        max_open: int,
+        warm: int = 0,
+        pull: bool = True,
+        elsewhere: Callable[[Source | Wanted], Sandbox] | None = None,
+        gone: Callable[[], object] = lambda: None,
+    ) -> None:
         if kind not in BACKENDS:
             raise ConfigError(f"sandbox.kind: {kind!r} is none of {', '.join(BACKENDS)}")
         if not 0 <= warm < max_open:
             raise ConfigError(f"{warm} warm sandboxes are among the {max_open} that may be open: leave room for one")
-        sweep_once(with_docker=kind == "docker")  # what a killed run left is the next one's to remove
+        self._elsewhere = elsewhere is not None
+        if not self._elsewhere:
+            sweep_once(with_docker=kind == "docker")  # what a killed run left is the next one's to remove
         self.kind, self.pull = kind, pull
-        self._start, self._most, self._warm = BACKENDS[kind], max_open, warm
+        self._start, self._most, self._warm = elsewhere or partial(start, kind), max_open, warm
+        self._gone = gone
         self._containers_wait = kind == "docker" and warm > 0
         if self._containers_wait:
             self._warm = 0
             docker.keep_waiting(warm)
         self._lock = threading.Lock()
-        self._asked: deque[tuple[Source, Future[Sandbox]]] = deque()
-        self._ready: deque[tuple[Source, Sandbox]] = deque()
+        self._asked: deque[tuple[Source | Wanted, Future[Sandbox]]] = deque()
+        self._ready: deque[tuple[Source | Wanted, Sandbox]] = deque()
         self._open: set[Sandbox] = set()  # the ready ones, too
         self._opening = 0
         self._spares = 0  # of them, those that nobody asked for
-        self._last: Source | None = None
+        self._last: Source | Wanted | None = None
         self._closed = False
         self._threads = ThreadPoolExecutor(max_open, "swe-srl-pool")  # each sandbox does one thing at a time
 
@@ -64,9 +80,16 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def open(self, source: Source | str) -> Lease:
+    def open(self, source: Source | Wanted | str) -> Lease:
         """A sandbox for the length of a `with` or `async with` block. Raises SandboxError."""
         return Lease(self, Path(source) if isinstance(source, str) else source)
+
+    def patience(self, open_s: float) -> float:
+        """How long who asks for a sandbox waits for it, where one opens within `open_s`.
+
+        For ever elsewhere: there may be no room for as long as an attempt takes. It is counted from when there is.
+        """
+        return threading.TIMEOUT_MAX if self._elsewhere else open_s
 
     async def run(
         self, function: Callable[Arguments, Result], *args: Arguments.args, **named: Arguments.kwargs
@@ -84,13 +107,14 @@ class Pool:
             self._ready.clear()
         for future in asked:
             _refuse(future, SandboxError(_CLOSED))
+        self._gone()
         for box in boxes:
             _close(box)
         if self._containers_wait:
             docker.keep_waiting(0)
         self._threads.shutdown(cancel_futures=True)
 
-    def ask(self, source: Source) -> Future[Sandbox]:
+    def ask(self, source: Source | Wanted) -> Future[Sandbox]:
         """One on this folder, in its turn; it is to be given back, once."""
         future: Future[Sandbox] = Future()
         with self._lock:
@@ -134,7 +158,7 @@ class Pool:
     def _room(self) -> bool:
         return len(self._open) + self._opening < self._most
 
-    def _begin(self, source: Source, future: Future[Sandbox] | None) -> None:
+    def _begin(self, source: Source | Wanted, future: Future[Sandbox] | None) -> None:
         """Open one for which room was counted, for who asked or to be kept ready."""
         box, trouble = None, None
         try:
@@ -170,7 +194,7 @@ class Pool:
 class Lease:
     """What `Pool.open` gives: a block that a sandbox is open for."""
 
-    def __init__(self, pool: Pool, source: Source) -> None:
+    def __init__(self, pool: Pool, source: Source | Wanted) -> None:
         self._pool, self._source = pool, source
         self._box: Sandbox | None = None
 

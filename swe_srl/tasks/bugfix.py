@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from swe_srl.errors import DataError, SandboxError
+from swe_srl.errors import DataError, NodeLostError, SandboxError
 from swe_srl.sandboxes import TREE, Sandbox, open_sandbox, owner
 from swe_srl.tasks.signed_results import KEY, RESULTS, sign
 from swe_srl.tasks.variants import MARK, package_files, variant
@@ -117,11 +117,13 @@ def grade(task: Task, sandbox: Sandbox, timeout_s: float = GRADE_TIMEOUT_S) -> V
     Resolved: every test of both lists passes, and one that cannot pass fails. What steers the runner is the
     task's, whatever was done to it (`_put_back`), and what the tests' process prints is not read (`_tested`). A test
     that did not run, or not in time, has failed, whatever the exit code is; only a sandbox that is gone gives no
-    verdict.
+    verdict. Raises NodeLostError where its machine went with it: another one can tell.
     """
     try:
         canary = _put_back(task, sandbox)
         found, timed_out = _tested(task, sandbox, timeout_s)
+    except NodeLostError:
+        raise
     except (SandboxError, OSError) as error:
         return Verdict(task.task_id, None, reason=str(error), kind="infrastructure")
     wanted = (*task.fail_to_pass, *task.pass_to_pass)

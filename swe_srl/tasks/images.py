@@ -15,11 +15,12 @@ import shutil
 import subprocess
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from swe_srl.errors import ConfigError, SandboxError
-from swe_srl.sandboxes import cache
+from swe_srl.sandboxes import ImageTree, cache
 from swe_srl.sandboxes.daemon import Daemon, daemon, told
 from swe_srl.tasks.future import clean, has_more
 from swe_srl.types import Task
@@ -61,6 +62,32 @@ def ahead(tasks: Iterable[Task], *, prune: bool, pull: bool = True) -> dict[str,
                 missing[name] = str(error)
             tick(number, f"{len(missing)} missing")
     return missing
+
+
+@dataclass(frozen=True, slots=True)
+class Clean:
+    """An agent's: the image without its repository's future, wherever the sandbox is opened."""
+
+    name: str
+    kind: str
+    pull: bool
+
+    def tree(self) -> ImageTree:
+        return ImageTree(without_future(self.name, self.kind, pull=self.pull))
+
+
+@dataclass(frozen=True, slots=True)
+class AsGiven:
+    """The graders': the image as it was published."""
+
+    name: str
+    kind: str
+    pull: bool
+    network: bool
+
+    def tree(self) -> ImageTree:
+        have(self.name, self.kind, pull=self.pull)
+        return ImageTree(self.name, network=self.network)
 
 
 def without_future(name: str, kind: str, *, pull: bool = True) -> str:
@@ -122,7 +149,8 @@ def behind(task: Task) -> None:
 class Behind:
     """Removes an image when the last attempt at the last of its tasks is graded. To be told of each that is."""
 
-    def __init__(self, tasks: Iterable[Task], samples: int) -> None:
+    def __init__(self, tasks: Iterable[Task], samples: int, remove: Callable[[Task], None] | None = None) -> None:
+        self._remove = remove or behind
         self._left = Counter(task.image for task in tasks for _ in range(samples))
         self._lock = threading.Lock()
 
@@ -131,7 +159,7 @@ class Behind:
             self._left[task.image] -= 1
             last = self._left[task.image] == 0
         if last:
-            behind(task)
+            self._remove(task)
 
 
 # ------------------------------------------------------------------------------------------------ cleaning

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from swe_srl.errors import ConfigError, SandboxError
-from swe_srl.sandboxes import TREE, ImageTree, Sandbox
+from swe_srl.sandboxes import TREE, Sandbox
 from swe_srl.sandboxes.choice import OPEN
 from swe_srl.sandboxes.pool import Pool
 from swe_srl.tasks import bugfix, images
@@ -38,7 +38,7 @@ def opened(task: Task, pool: Pool) -> Iterator[Sandbox]:
         with bugfix.materialised(task) as tree, pool.open(tree) as sandbox:
             yield sandbox
         return
-    with pool.open(ImageTree(images.without_future(task.image, pool.kind, pull=pool.pull))) as sandbox:
+    with pool.open(images.Clean(task.image, pool.kind, pool.pull)) as sandbox:
         forget(sandbox)
         _refuse_hidden_tests(task, sandbox)
         yield sandbox

@@ -1,0 +1,144 @@
+"""Sandboxes on the nodes of a Ray cluster, behind the same seam as those of this machine (docs/fleet.md).
+
+with reach("runc", "auto") as fleet:
+    with fleet.pool("attempts", max_open=64, pull=True) as pool, pool.open(folder) as sandbox: ...
+
+`trees` and `room` are the node's end, `remote` the driver's, `rooms` how many there are, `ledger` what is seen of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from swe_srl.errors import ConfigError
+from swe_srl.fleet.ledger import Ledger
+from swe_srl.fleet.room import code, node_name, survey
+from swe_srl.fleet.rooms import SLOT, Rooms, nodes
+from swe_srl.sandboxes import Sandbox, Source, Wanted
+from swe_srl.sandboxes.pool import Pool
+from swe_srl.tasks.images import behind
+from swe_srl.types import Task
+
+_GIVEN = f"--resources='{{\"{SLOT}\": 16}}'"
+_SURVEY_S = 900.0  # of a node's first task: where nothing was cached it makes an image
+
+
+@contextlib.contextmanager
+def reach(kind: str | None, address: str) -> Iterator[Fleet]:
+    """The fleet of a cluster, each of its nodes tried once; at the end its sandboxes are closed.
+
+    Raises ConfigError where no cluster answers, none of its nodes holds sandboxes, or one of them could not.
+    """
+    ours = not ray.is_initialized()
+    if ours:
+        _connect(address)
+    try:
+        fleet = Fleet(_surveyed(kind), Ledger())
+        try:
+            yield fleet
+        finally:
+            fleet.close()
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+class Fleet:
+    """A `Place` (`places.py`) of many machines."""
+
+    def __init__(self, kind: str, ledger: Ledger) -> None:
+        self.kind, self._ledger = kind, ledger
+        self._rooms = Rooms(kind, ledger)
+
+    def pool(self, what: str, *, max_open: int, pull: bool) -> Pool:
+        """Sandboxes on the nodes; who waits for room on a node waits as long as there is a node."""
+        gone = threading.Event()
+
+        def start(source: Source | Wanted) -> Sandbox:
+            return self._rooms.open(source, what, gone)
+
+        def stop() -> None:
+            gone.set()
+            self._rooms.wake()
+
+        return Pool(self.kind, max_open=max_open, pull=pull, elsewhere=start, gone=stop)
+
+    def ahead(self, tasks: Iterable[Task], *, prune: bool, pull: bool) -> None:
+        """Nothing: a node pulls the images that it needs, when it needs them."""
+
+    def behind(self, task: Task) -> None:
+        """Remove a task's image on every node."""
+        for node_id in nodes():
+            with contextlib.suppress(RayError):
+                ray.get(_on(node_id, behind).remote(task))
+
+    @property
+    def words(self) -> str:
+        return self._ledger.words
+
+    def row(self) -> dict[str, Any]:
+        return self._ledger.row()
+
+    def close(self) -> None:
+        self._rooms.close()
+
+
+def _connect(address: str) -> None:
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        said = str(error).strip().splitlines()[0]
+        raise ConfigError(
+            f"sandbox.ray_address = {address!r}: no Ray cluster can be had ({said}). Start its head, `ray start "
+            f"--head`, and on each machine that shall hold sandboxes `ray start --address=HOST:6379 {_GIVEN}`"
+        ) from None
+
+
+def _surveyed(kind: str | None) -> str:
+    """The kind of sandboxes on all nodes. Raises ConfigError."""
+    there = nodes()
+    if not there:
+        raise ConfigError(
+            f"no node of the Ray cluster holds sandboxes: start those that shall with {_GIVEN}, as many as may be open "
+            "there at a time"
+        )
+    asked = {node_id: _on(node_id, survey).remote(kind) for node_id in there}
+    found = dict[str, str]()
+    for node_id, ref in asked.items():
+        name = node_name(there[node_id]["NodeManagerAddress"], node_id)
+        facts, found[name] = _told(name, ref)
+        if facts.code != code():
+            raise ConfigError(f"node {name} runs another version of swe-srl ({facts.code}, here {code()}): install it")
+    first, *others = dict.fromkeys(found.values())
+    if others:
+        told = ", ".join(f"{name}: {one}" for name, one in found.items())
+        raise ConfigError(f"the nodes would take sandboxes of several kinds ({told}): name one, sandbox.kind=…")
+    slots = [int(row["Resources"][SLOT]) for row in there.values()]
+    told = ", ".join(f"{name} {count}" for name, count in zip(found, slots, strict=True))
+    print(f"swe-srl: up to {sum(slots)} sandboxes of kind {first} at a time: {told}", file=sys.stderr)
+    return first
+
+
+def _told(name: str, ref: Any) -> Any:
+    try:
+        return ray.get(ref, timeout=_SURVEY_S)
+    except RayTaskError as error:
+        said = str(error.cause)
+    except RayError as error:
+        said = str(error)
+    raise ConfigError(f"node {name} cannot hold sandboxes: {said.strip().splitlines()[-1][:500]}")
+
+
+def _on(node_id: str, function: Any) -> Any:
+    """A function as a task of that node."""
+    there = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    return ray.remote(function).options(num_cpus=0, max_retries=0, scheduling_strategy=there)

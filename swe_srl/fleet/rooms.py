@@ -1,0 +1,154 @@
+"""Rooms on the nodes of a Ray cluster: Ray decides where one is, and a room that a sandbox has left is used again.
+
+A room is an actor that takes one of its node's `sandbox` resources, and a process: to start one takes a second, to open
+a sandbox in it a fraction of that. So who wants a room takes an empty one, or waits for the first that is: one that
+Ray finds a place for meanwhile, or one that another sandbox leaves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import deque
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from swe_srl.errors import NodeLostError, SandboxError
+from swe_srl.fleet.ledger import Ledger
+from swe_srl.fleet.remote import Door, RemoteSandbox
+from swe_srl.fleet.room import Facts, Room, code
+from swe_srl.fleet.trees import Packed
+from swe_srl.sandboxes import Source, Wanted
+
+SLOT = "sandbox"  # the resource that a node has as many of as it may hold sandboxes
+_THREADS = 64  # of a room: calls of a sandbox and its forks that may wait at a time
+_TRIES = 3  # of rooms that are lost before a sandbox is open: nothing was done in them
+_OPEN_S = 900.0  # a room has to open a sandbox in: an image may have to be pulled
+_LOOK_S = 5.0  # between two looks at whether any node is left
+_LEAVE_S = 20.0  # that rooms have to close their sandboxes in at the end
+
+
+class Rooms:
+    """Of one kind of sandbox. Threads may call it side by side."""
+
+    def __init__(self, kind: str, ledger: Ledger) -> None:
+        self._kind, self._ledger = kind, ledger
+        self._actor: Any = ray.remote(Room).options(
+            num_cpus=0,
+            resources={SLOT: 1},
+            max_concurrency=_THREADS,
+            max_restarts=0,
+            scheduling_strategy="SPREAD",
+        )
+        self._changed = threading.Condition()
+        self._empty: deque[Door | SandboxError] = deque()  # an error: why one could not be had
+        self._actors: set[Any] = set()
+        self._waiting = self._starting = 0
+        self._closed = False
+
+    def open(self, source: Source | Wanted, what: str, gone: threading.Event) -> RemoteSandbox:
+        """A sandbox on some node, when there is room; whoever is `gone` waits no more.
+
+        Raises what opening it raised there, and SandboxError.
+        """
+        sent = Packed.of(source) if isinstance(source, Path) else source
+        for left in reversed(range(_TRIES)):
+            door = self._take(gone)
+            self._ledger.entered(door.node, what)
+            door.what = what
+            door.enter()  # until its sandbox is counted
+            try:
+                return RemoteSandbox(door, *door.ask(_OPEN_S, "open", sent))
+            except NodeLostError:
+                if not left:
+                    raise
+            finally:
+                door.leave()
+        raise AssertionError
+
+    def close(self) -> None:
+        """Close all sandboxes and end all rooms; nobody waits for one any more."""
+        with self._changed:
+            self._closed = True
+            actors, self._actors = list(self._actors), set()
+            self._changed.notify_all()
+        left = [actor.leave.remote() for actor in actors]
+        with contextlib.suppress(Exception):  # of lost ones nothing is left to close
+            ray.wait(left, num_returns=len(left), timeout=_LEAVE_S)
+        for actor in actors:
+            _end(actor)
+
+    def wake(self) -> None:
+        """Let those look again who wait."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def _take(self, gone: threading.Event) -> Door:
+        with self._changed:
+            self._waiting += 1
+            try:
+                while not self._empty:
+                    if self._closed or gone.is_set():
+                        raise SandboxError("the fleet's sandboxes were closed")
+                    if self._starting < self._waiting:
+                        self._start()
+                    if not self._changed.wait(_LOOK_S) and not nodes():
+                        raise SandboxError(f"no node of the Ray cluster is left that holds sandboxes ({SLOT!r})")
+                found = self._empty.popleft()
+            finally:
+                self._waiting -= 1
+        if isinstance(found, SandboxError):
+            raise found
+        return found
+
+    def _start(self) -> None:
+        """Ask Ray for a room. Holds the lock."""
+        actor = self._actor.remote(self._kind)
+        self._starting += 1
+        self._actors.add(actor)
+        told: Future[Facts] = actor.facts.remote().future()
+        told.add_done_callback(lambda future: self._started(actor, future))
+
+    def _started(self, actor: Any, told: Future[Facts]) -> None:
+        """It has a place, or none can be had for it."""
+        found: Door | SandboxError
+        error = told.exception()
+        if error is not None:
+            found = SandboxError(f"a room on the fleet did not start: {str(error).strip().splitlines()[-1][:300]}")
+        elif told.result().code != code():  # a node that came later: the others were asked at the beginning
+            found = SandboxError(f"node {told.result().node} runs another version of swe-srl: install this one there")
+        else:
+            found = Door(actor, told.result().node, self._emptied)
+        with self._changed:
+            self._starting -= 1
+            if isinstance(found, SandboxError):
+                self._actors.discard(actor)
+            self._empty.append(found)
+            self._changed.notify_all()
+        if isinstance(found, SandboxError):
+            _end(actor)
+
+    def _emptied(self, door: Door) -> None:
+        self._ledger.left(door.node, door.what, lost=door.lost)
+        with self._changed:
+            if door.lost:
+                self._actors.discard(door.actor)
+            else:
+                self._empty.append(door)
+            self._changed.notify_all()
+        if door.lost:
+            _end(door.actor)
+
+
+def nodes() -> dict[str, dict[str, Any]]:
+    """By id, the nodes that hold sandboxes."""
+    rows: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return {row["NodeID"]: row for row in rows if row["Alive"] and row["Resources"].get(SLOT, 0) >= 1}
+
+
+def _end(actor: Any) -> None:
+    with contextlib.suppress(Exception):  # it has ended
+        ray.kill(actor)
