@@ -40,7 +40,7 @@ class Run:
         self._writes = writes
         self.events_path = self.folder / "events.jsonl"
         self._model = config
-        self._config = tomli_w.dumps(_without_none(config.model_dump()))
+        self._config = tomli_w.dumps(_without_none(config.model_dump(by_alias=True)))
         self._tensorboard: Any = None
 
     @contextlib.contextmanager
@@ -84,7 +84,7 @@ class Run:
         """Of a run that an earlier version began too: keys that it did not know may be at their defaults."""
         if before == self._config:
             return True
-        not_default = self._model.model_dump(exclude_defaults=True)
+        not_default = self._model.model_dump(by_alias=True, exclude_defaults=True)
         return _agree(tomllib.loads(before), tomllib.loads(self._config), not_default)
 
     def stage_folder(self, number: int, name: str) -> Path:

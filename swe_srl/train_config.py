@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from swe_srl.agent_config import GradeConfig, ImagesConfig, Limits, TasksConfig
 from swe_srl.config import (
@@ -173,6 +173,13 @@ def with_defaults(defaults: Any, stages: Sequence[dict[str, Any]]) -> list[dict[
     ]
 
 
+class RolloutsConfig(Strict):
+    """Answers that a stage learns from in place of its own: those that another run's stage of its name has kept."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    from_run: UserPath = Field(alias="from", description="a run directory")
+
+
 class TrainConfig(Strict):
     """`swe-srl train`. `run` is the run directory; the seed and each stage's name feed every draw.
 
@@ -192,6 +199,7 @@ class TrainConfig(Strict):
     rollout: Limits | None = None
     grade: GradeConfig | None = None
     images: ImagesConfig | None = None
+    rollouts: RolloutsConfig | None = None
     tensorboard: bool = False
     stage: list[AnyStage] = Field(min_length=1)
 
@@ -209,6 +217,20 @@ class TrainConfig(Strict):
         names = [stage.name for stage in self.stage]
         if len(set(names)) < len(names):
             raise ValueError(f"stages need different names, seen {', '.join(names)}")
+        return self
+
+    @model_validator(mode="after")
+    def _recorded_answers_are_used(self) -> TrainConfig:
+        if self.rollouts is None:
+            return self
+        srl = [one for one in self.stage if isinstance(one, SrlStage)]
+        if not srl or self.attempts_tasks:
+            raise ValueError("rollouts.from is of answers to the logs' steps: a chain with an srl stage, and no rlvr")
+        if one := next((one for one in srl if one.execute or one.reward_per == "trajectory"), None):
+            raise ValueError(
+                f"stage {one.name!r}: recorded answers are neither executed, nor regrouped by trajectory: leave "
+                "execute and reward_per out, or rollouts.from"
+            )
         return self
 
     @property

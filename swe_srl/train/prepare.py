@@ -41,6 +41,7 @@ from swe_srl.train.model import (
 )
 from swe_srl.train.own import Walking
 from swe_srl.train.own_source import OwnSource
+from swe_srl.train.recorded import RecordedSource
 from swe_srl.train.rlvr import RlvrSource
 from swe_srl.train.sharded import shard
 from swe_srl.train.sources import SftSource, Source, SrlSource
@@ -85,7 +86,7 @@ class Given:
         source, n, lineage = self._source(settings, policy, drawing, model)
         return StageRun(
             settings=settings,
-            total=_total(settings, n),
+            total=min(_total(settings, n), source.updates if isinstance(source, RecordedSource) else sys.maxsize),
             draws=settings.epochs * n if settings.epochs else math.inf,
             folder=self.folder,
             run=self.run,
@@ -144,6 +145,9 @@ class Given:
         walks = isinstance(settings, SrlStage) and settings.history == "own"
         steps = self._learnable(policy.renderer, "walked" if walks else "train")
         lineage = before.extended(trajectories_of(steps), settings.name, prompt)
+        if config.rollouts is not None and isinstance(settings, SrlStage):
+            recorded = RecordedSource(Path(config.rollouts.from_run), steps, policy.renderer, settings)
+            return recorded, len(steps), lineage
         if isinstance(settings, SftStage):
             return SftSource(steps, policy.renderer, settings, config.seed), len(steps), lineage
         if walks:
