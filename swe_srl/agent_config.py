@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from swe_srl.config import Backend, Count, EngineConfig, ModelConfig, Natural, PromptConfig, Spread, Strict, UserPath
+from swe_srl.config import Count, EngineConfig, ModelConfig, Natural, PromptConfig, Spread, Strict, UserPath
 from swe_srl.fingerprint import fingerprint
 
 Protocol = Literal["agent", "oracle_edit", "localize_repair"]
@@ -32,9 +32,8 @@ class TasksConfig(Strict):
 
 
 class AttemptSandbox(Spread):
-    """Where attempts are made: `kind` None or "auto" takes the first that isolates and works here."""
+    """Where attempts are made."""
 
-    kind: Backend | None = None
     timeout_s: float = Field(default=30.0, gt=0, description="of each command")
 
 

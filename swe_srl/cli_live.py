@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -20,26 +21,40 @@ def replay(
     workers: Annotated[int | None, typer.Option(min=1, help="Sandboxes side by side; else one a core.")] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that a command may take.")] = 60.0,
     tasks: Suite = None,
+    fleet: Annotated[str | None, typer.Option(help='"ray": on the nodes of a Ray cluster (docs/fleet.md).')] = None,
+    ray_address: Annotated[str, typer.Option(help="Of the cluster's head, HOST:6379; else this machine's.")] = "auto",
     json: Json = False,
 ) -> None:
     """Run the expert's commands again, and show where one prints something else than the log says."""
+    from functools import partial
+
+    from swe_srl.agent_config import AttemptSandbox
     from swe_srl.cli import show
     from swe_srl.ingest import open_data
     from swe_srl.live import SUITE
+    from swe_srl.loading import check
+    from swe_srl.places import placed
     from swe_srl.progress import counting
     from swe_srl.replay import replay as run
     from swe_srl.replay import table
     from swe_srl.sandboxes.choice import working
+    from swe_srl.tasks.opening import opened
 
-    kind, trajectories = working(sandbox), open_data(data)
-    with counting("replay", "trajectories") as told:
+    asked = check(AttemptSandbox, {"fleet": fleet, "ray_address": ray_address}, "replay")
+    at_once, trajectories = workers or os.cpu_count() or 1, open_data(data)
+    with (
+        placed(asked.model_copy(update={"kind": sandbox}), choose=working) as place,
+        place.pool("replays", max_open=at_once, pull=True) as pool,
+        counting("replay", "trajectories") as told,
+    ):
         report = run(
             trajectories,
-            kind,
+            place.kind,
             limit=limit,
-            workers=workers,
+            workers=at_once,
             timeout_s=timeout,
             suite=tasks or SUITE,
+            opened=partial(opened, pool=pool),
             progress=told,
         )
     show(report.as_json(), table(report), json)

@@ -194,15 +194,10 @@ class SandboxConfig(Strict):
     kind: Backend
 
 
-class LiveSandbox(Strict):
-    """Where a policy's commands run. `kind`: "auto" or None takes the first that isolates and works here.
-
-    `workers` commands run at a time; `timeout_s` is for each; `tasks` is the suite of the logs' tasks, None ours.
-    """
 class Spread(Strict):
     """Where sandboxes of attempts and of graders are opened: here, or with `fleet` on the nodes of a Ray cluster.
 
-    `ray_address` is its head's, "host:6379", or "auto" for the cluster that this machine is in (docs/fleet.md). It is
+    `kind` None or "auto" takes the first that isolates and works there. `ray_address` is its head's, "host:6379", or "auto" for the cluster that this machine is in (docs/fleet.md). It is
     no part of what a run is: a run may go on in another cluster.
     """
 
@@ -211,6 +206,7 @@ class Spread(Strict):
 
     @model_validator(mode="after")
     def _address_is_used(self) -> Self:
+    kind: Backend | None = None
         if self.fleet is None and self.ray_address != "auto":
             raise ValueError('ray_address is of fleet = "ray": give both, or leave it out')
         if self.ray_address.startswith("ray://"):
@@ -226,6 +222,11 @@ class Spread(Strict):
     workers: Count = 2
     timeout_s: float = Field(default=30.0, gt=0)
     tasks: UserPath | None = None
+class LiveSandbox(Strict):
+    """Where a policy's commands run. `kind`: "auto" or None takes the first that isolates and works here.
+
+    `workers` commands run at a time; `timeout_s` is for each; `tasks` is the suite of the logs' tasks, None ours.
+    """
 
 
 class EvaluateSteps(OwnHistory):
@@ -233,6 +234,10 @@ class EvaluateSteps(OwnHistory):
 
     `baseline` is another checkpoint on the same steps, such as the warm start: differences are to it, paired.
     """
+class TrainSandbox(LiveSandbox, Spread):
+    """A training's: `fleet` is of its attempts at tasks; what runs on steps of logs stays on this machine."""
+
+
 
     split: Literal["train", "validation", "test"] = "test"
     steps: Count | None = None

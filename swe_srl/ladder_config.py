@@ -158,7 +158,7 @@ class LadderConfig(Strict):
                 "run": run,
                 "seed": seed,
                 "model": model,
-                "sandbox": sandbox if on_logs or attempts else None,
+                "sandbox": sandbox.model_dump() if on_logs or attempts else None,
                 "stage": [stage.model_dump() for stage in stages],
             }
             | {name: getattr(self, name) for name in (*_SHARED, *of_attempts)}

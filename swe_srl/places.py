@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from swe_srl.errors import ConfigError
 from swe_srl.sandboxes.choice import chosen
@@ -20,9 +20,11 @@ from swe_srl.tasks.opening import refuse_images_without_isolation
 from swe_srl.types import Task
 
 if TYPE_CHECKING:
-    from swe_srl.agent_config import AttemptSandbox
+    from swe_srl.agent_config import Limits
+    from swe_srl.config import Spread
     from swe_srl.runs import Run
 
+AnyLimits = TypeVar("AnyLimits", bound="Limits")
 EVENT_S = 30.0  # between two rows of a fleet in a run's events
 
 
@@ -44,7 +46,8 @@ class Place(Protocol):
     @property
     def words(self) -> str: ...
 
-    def row(self) -> dict[str, Any]: ...
+    def row(self) -> dict[str, Any]:
+        """For events; all its keys are of the clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ class Here:
 
 @contextmanager
 def placed(
-    sandbox: AttemptSandbox, tasks: Iterable[Task] = (), choose: Callable[[str | None], str] = chosen
+    sandbox: Spread, tasks: Iterable[Task] = (), choose: Callable[[str | None], str] = chosen
 ) -> Iterator[Place]:
     """Where a config's sandboxes are opened; `choose` is how their kind is found on this machine.
 
@@ -90,6 +93,11 @@ def placed(
     with reach(sandbox.kind, sandbox.ray_address) as fleet:
         refuse_images_without_isolation(tasks, fleet.kind)
         yield fleet
+
+
+def patient(limits: AnyLimits, rooms: Pool) -> AnyLimits:
+    """The limits of attempts in these sandboxes: who has to wait for room is not said to have waited too long."""
+    return limits.model_copy(update={"open_s": rooms.patience(limits.open_s)})
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import difflib
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -20,13 +20,15 @@ from rich.table import Table
 from rich.text import Text
 
 from swe_srl.actions import canonical
-from swe_srl.errors import DataError, SandboxError
+from swe_srl.errors import DataError, NodeLostError, SandboxError
 from swe_srl.live import SUITE, TIMEOUT_S, Unopenable, again, readable, require_commands, task_of
 from swe_srl.replay_rules import equal, normalise
-from swe_srl.sandboxes import changes
+from swe_srl.rollout import Opened
+from swe_srl.sandboxes import Sandbox, changes
 from swe_srl.sandboxes.held import Held
 from swe_srl.tasks.bugfix import task_sandbox
 from swe_srl.threads import in_order
+from swe_srl.tries import Tries
 from swe_srl.types import Trajectory
 
 SHOWN = 20  # differences that are kept: the first ones, in the data's order
@@ -115,15 +117,17 @@ def replay(
     workers: int | None = None,
     timeout_s: float = TIMEOUT_S,
     suite: Path | str = SUITE,
+    opened: Opened | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Replay the first `limit` trajectories, `workers` (default: one a core) side by side.
 
-    `progress` is told (done, total). Raises DataError if none can be opened, with the reasons.
+    `opened` is where, if not on this machine; `progress` is told (done, total). Raises DataError if none can be opened,
+    with the reasons.
     """
     total = len(trajectories) if limit is None else min(limit, len(trajectories))
     report, held = Report(kind), Held()
-    work = partial(replay_one, kind=kind, timeout_s=timeout_s, suite=suite, held=held)
+    work = partial(replay_one, kind=kind, timeout_s=timeout_s, suite=suite, held=held, opened=opened)
     with closing(in_order(work, islice(trajectories, total), workers or os.cpu_count() or 1, held.close)) as done:
         for number, one in enumerate(done, 1):
             report.add(one)
@@ -141,18 +145,33 @@ def replay_one(
     timeout_s: float = TIMEOUT_S,
     suite: Path | str = SUITE,
     held: Held | None = None,
+    opened: Opened | None = None,
 ) -> Replayed:
-    """One trajectory in a sandbox of its own. What cannot be opened and what is lost are told in the result."""
-    turns = trajectory.acted
+    """One trajectory in a sandbox of its own, or in another one where the first's node was lost.
+
+    What cannot be opened and what is lost are told in the result.
+    """
     try:
         task = task_of(trajectory, suite)
-        require_commands(turns)
+        require_commands(trajectory.acted)
     except Unopenable as error:
         return Replayed(0, not_opened=str(error))
+    tries, opened = Tries(1), opened or partial(task_sandbox, kind=kind)
+    while True:
+        tries.begin()
+        try:
+            return _replayed(trajectory, opened(task), timeout_s, held or Held())
+        except NodeLostError as error:
+            if not tries.again(error):
+                return Replayed(0, failed=str(error))
+
+
+def _replayed(trajectory: Trajectory, lease: AbstractContextManager[Sandbox], timeout_s: float, held: Held) -> Replayed:
+    """Raises NodeLostError; else what is lost is told in the result."""
     steps, compared, same, differences, patch_equal, failed = 0, 0, 0, list[Difference](), None, None
     try:
-        with task_sandbox(task, kind) as sandbox, (held or Held()).keep(sandbox):
-            for k, turn in enumerate(turns, 1):
+        with lease as sandbox, held.keep(sandbox):
+            for k, turn in enumerate(trajectory.acted, 1):
                 seen = again(turn, trajectory, sandbox, timeout_s).observation
                 steps = k
                 if turn.observation is None:
@@ -168,6 +187,8 @@ def replay_one(
                 patch_equal = patch.strip("\n") == logged.strip("\n")
                 if not patch_equal:
                     differences.append(Difference(trajectory.id, 0, "(the final patch)", logged, patch))
+    except NodeLostError:
+        raise
     except (SandboxError, OSError) as error:
         failed = str(error)
     return Replayed(steps, compared, same, patch_equal, tuple(differences), failed=failed)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from swe_srl.errors import ConfigError
 from swe_srl.evaluate.judging import Judging
 from swe_srl.evaluate.outcomes import RESOLVED, Result, failures, result
 from swe_srl.inspection import View
-from swe_srl.places import Place, placed, told
+from swe_srl.places import Place, patient, placed, told
 from swe_srl.progress import bar
 from swe_srl.runs import Run
 from swe_srl.sandboxes.pool import Pool
@@ -90,7 +90,7 @@ def attempted(config: AgentConfig, tasks: Sequence[Task], place: Place, run: Run
         place.pool("attempts", max_open=config.rollout.workers, pull=config.images.pull) as rooms,
         told(place, run) as tell,
         bar("attempts", total) as tick,
-        contextlib.closing(attempts(_patient(config, rooms), tasks, partial(opened, pool=rooms), run)) as episodes_made,
+        contextlib.closing(_attempts(config, tasks, rooms, run)) as episodes_made,
     ):
         for episode in episodes_made:
             made.append(episode)
@@ -103,9 +103,9 @@ def attempted(config: AgentConfig, tasks: Sequence[Task], place: Place, run: Run
     return sorted(made, key=lambda one: (one.sample, order[one.task_id]))
 
 
-def _patient(config: AgentConfig, rooms: Pool) -> AgentConfig:
-    limits = config.rollout
-    return config.model_copy(update={"rollout": limits.model_copy(update={"open_s": rooms.patience(limits.open_s)})})
+def _attempts(config: AgentConfig, tasks: Sequence[Task], rooms: Pool, run: Run) -> Generator[Episode]:
+    config = config.model_copy(update={"rollout": patient(config.rollout, rooms)})
+    return attempts(config, tasks, partial(opened, pool=rooms), run)
 
 
 def _word(episode: Episode, verdicts: Mapping[Key, Verdict]) -> Result:

@@ -24,6 +24,7 @@ from swe_srl.config import (
     RewardConfig,
     Share,
     Strict,
+    TrainSandbox,
     UserPath,
     ValidationConfig,
 )
@@ -194,7 +195,7 @@ class TrainConfig(Strict):
     engine: EngineConfig = EngineConfig()
     reward: RewardConfig = RewardConfig()
     validation: ValidationConfig = ValidationConfig()
-    sandbox: LiveSandbox | None = None
+    sandbox: TrainSandbox | None = None
     tasks: TasksConfig | None = None
     rollout: Limits | None = None
     grade: GradeConfig | None = None
@@ -255,6 +256,8 @@ class TrainConfig(Strict):
     @model_validator(mode="after")
     def _tables_of_attempts_are_used(self) -> TrainConfig:
         unused = [name for name in ("tasks", "rollout", "grade", "images") if getattr(self, name) is not None]
+        if self.sandbox is not None and self.sandbox.fleet and not self.attempts_tasks:
+            raise ValueError("sandbox.fleet spreads attempts at tasks, and no stage is rlvr: leave it out")
         if unused and not self.attempts_tasks:
             raise ValueError(f"{', '.join(unused)}: of attempts at tasks, and no stage is rlvr: leave it out")
         if self.images is not None and self.images.prune:

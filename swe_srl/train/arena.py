@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from swe_srl.agent_config import GradeConfig, ImagesConfig, Limits, TasksConfig
-from swe_srl.config import LiveSandbox
+from swe_srl.config import TrainSandbox
 from swe_srl.data import Dataset
 from swe_srl.errors import ConfigError, DataError
 from swe_srl.evaluate.trained_on import plain
+from swe_srl.places import placed
 from swe_srl.sandboxes.choice import working
 from swe_srl.steps import SPLITS
 from swe_srl.tasks import load
-from swe_srl.tasks.images import ahead
-from swe_srl.tasks.opening import refuse_images_without_isolation
 from swe_srl.tasks.variants import base_id
 from swe_srl.train_config import TrainConfig
 from swe_srl.types import Task
@@ -60,8 +59,7 @@ def _held_out(dataset: Dataset, split: str) -> set[str]:
 class Arena:
     """Where attempts are made and graded."""
 
-    kind: str
-    command_timeout_s: float
+    sandbox: TrainSandbox  # of a kind that works
     limits: Limits
     grading: GradeConfig
     pull: bool
@@ -69,8 +67,8 @@ class Arena:
     @classmethod
     def of(cls, config: TrainConfig, tasks: Sequence[Task]) -> Arena:
         """A config's, tried once; absent images are pulled. Raises ConfigError."""
-        sandbox, images = config.sandbox or LiveSandbox(), config.images or ImagesConfig()
-        kind = working(sandbox.kind)
-        refuse_images_without_isolation(tasks, kind)
-        ahead(tasks, prune=False, pull=images.pull)
-        return cls(kind, sandbox.timeout_s, config.rollout or Limits(), config.grade or GradeConfig(), images.pull)
+        sandbox, images = config.sandbox or TrainSandbox(), config.images or ImagesConfig()
+        with placed(sandbox, tasks, working) as place:
+            place.ahead(tasks, prune=False, pull=images.pull)
+            sandbox = sandbox.model_copy(update={"kind": place.kind})
+        return cls(sandbox, config.rollout or Limits(), config.grade or GradeConfig(), images.pull)

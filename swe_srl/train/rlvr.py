@@ -22,16 +22,17 @@ from types import TracebackType
 from typing import Any, get_args
 
 from swe_srl.actions import TRUNCATED
+from swe_srl.agent_config import Limits
 from swe_srl.episodes import End, Episode
 from swe_srl.errors import PolicyError
 from swe_srl.evaluate.hacking import flags
 from swe_srl.evaluate.judging import Judging
 from swe_srl.evaluate.outcomes import RESOLVED, result
 from swe_srl.evaluate.rates import wilson
+from swe_srl.places import Place, patient, placed
 from swe_srl.policies import State, seed_of
 from swe_srl.policies.engine import EnginePolicy
 from swe_srl.rollout import Job, Opened, rollout
-from swe_srl.sandboxes.pool import Pool
 from swe_srl.tasks.opening import opened
 from swe_srl.train.arena import Arena
 from swe_srl.train.kept import Kept, Made, Told
@@ -126,6 +127,8 @@ class RlvrSource:
     _told: Told = field(init=False)
     _judging: Judging = field(init=False)
     _opened: Opened = field(init=False)
+    _limits: Limits = field(init=False)
+    _place: Place = field(init=False)
     _exits: contextlib.ExitStack = field(init=False, default_factory=contextlib.ExitStack)
     _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
     _made: dict[int, _Made] = field(init=False, default_factory=dict)  # by update, until it is settled
@@ -137,10 +140,11 @@ class RlvrSource:
 
     def __enter__(self) -> RlvrSource:
         arena, enter = self.arena, self._exits.enter_context
-        graders = enter(Pool(arena.kind, max_open=arena.grading.workers, pull=arena.pull))
+        self._place = enter(placed(arena.sandbox))
+        graders = enter(self._place.pool("grading", max_open=arena.grading.workers, pull=arena.pull))
         self._judging = enter(Judging(self.folder, graders, arena.grading))
-        rooms = enter(Pool(arena.kind, max_open=arena.limits.workers, pull=arena.pull))
-        self._opened = partial(opened, pool=rooms)
+        rooms = enter(self._place.pool("attempts", max_open=arena.limits.workers, pull=arena.pull))
+        self._opened, self._limits = partial(opened, pool=rooms), patient(arena.limits, rooms)
         self._told = Told.of(self.folder)
         return self
 
@@ -181,8 +185,8 @@ class RlvrSource:
                 yield self._group(draw, made)
 
     def _attempts(self, policy: _Timed, jobs: Sequence[Job], seed: int, ended: Callable[[Episode], None]) -> Any:
-        arena = self.arena
-        return rollout(policy, jobs, self._opened, arena.limits, arena.command_timeout_s, seed, ended=ended)
+        timeout_s = self.arena.sandbox.timeout_s
+        return rollout(policy, jobs, self._opened, self._limits, timeout_s, seed, ended=ended)
 
     def _judge(self, episode: Episode) -> None:
         """Have it graded meanwhile, if its reward hangs on that."""
@@ -230,6 +234,7 @@ class RlvrSource:
             "time/generation": found.policy.seconds,
             "time/sandboxes": sum(cost.sandbox_s for episode, _, _ in made for cost in episode.costs),
             "time/waited_for_grading": found.waited_s,
+            **self._place.row(),
         }
 
     def _flagged(self, episode: Episode) -> Episode:
