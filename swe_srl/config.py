@@ -197,8 +197,9 @@ class SandboxConfig(Strict):
 class Spread(Strict):
     """Where sandboxes of attempts and of graders are opened: here, or with `fleet` on the nodes of a Ray cluster.
 
-    `kind` None or "auto" takes the first that isolates and works there. `ray_address` is its head's, "host:6379", or "auto" for the cluster that this machine is in (docs/fleet.md). It is
-    no part of what a run is: a run may go on in another cluster.
+    `kind` None or "auto" takes the first that isolates and works there. `ray_address` is the cluster's head's,
+    "host:6379", or "auto" for the one that this machine is in (docs/fleet.md). It is no part of what a run is, which
+    may go on in another cluster.
     """
 
     fleet: Literal["ray"] | None = None
