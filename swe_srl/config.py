@@ -202,12 +202,12 @@ class Spread(Strict):
     may go on in another cluster.
     """
 
+    kind: Backend | None = None
     fleet: Literal["ray"] | None = None
     ray_address: str = Field(default="auto", exclude=True)
 
     @model_validator(mode="after")
     def _address_is_used(self) -> Self:
-    kind: Backend | None = None
         if self.fleet is None and self.ray_address != "auto":
             raise ValueError('ray_address is of fleet = "ray": give both, or leave it out')
         if self.ray_address.startswith("ray://"):
@@ -218,16 +218,20 @@ class Spread(Strict):
         return self
 
 
-
-    kind: Backend | None = None
-    workers: Count = 2
-    timeout_s: float = Field(default=30.0, gt=0)
-    tasks: UserPath | None = None
 class LiveSandbox(Strict):
     """Where a policy's commands run. `kind`: "auto" or None takes the first that isolates and works here.
 
     `workers` commands run at a time; `timeout_s` is for each; `tasks` is the suite of the logs' tasks, None ours.
     """
+
+    kind: Backend | None = None
+    workers: Count = 2
+    timeout_s: float = Field(default=30.0, gt=0)
+    tasks: UserPath | None = None
+
+
+class TrainSandbox(LiveSandbox, Spread):
+    """A training's: `fleet` is of its attempts at tasks; what runs on steps of logs stays on this machine."""
 
 
 class EvaluateSteps(OwnHistory):
@@ -235,10 +239,6 @@ class EvaluateSteps(OwnHistory):
 
     `baseline` is another checkpoint on the same steps, such as the warm start: differences are to it, paired.
     """
-class TrainSandbox(LiveSandbox, Spread):
-    """A training's: `fleet` is of its attempts at tasks; what runs on steps of logs stays on this machine."""
-
-
 
     split: Literal["train", "validation", "test"] = "test"
     steps: Count | None = None
