@@ -246,6 +246,8 @@ class TrainConfig(Strict):
                 'sandbox is where commands run, and no srl stage has execute = true or history = "own", nor has '
                 "validation, and no stage is rlvr: leave it out"
             )
+        if self.sandbox is not None and self.sandbox.fleet and not self.attempts_tasks:
+            raise ValueError("sandbox.fleet spreads attempts at tasks, and no stage is rlvr: leave it out")
         plain = LiveSandbox()
         if self.sandbox and not on_logs and (self.sandbox.workers, self.sandbox.tasks) != (plain.workers, plain.tasks):
             raise ValueError(
@@ -256,8 +258,6 @@ class TrainConfig(Strict):
     @model_validator(mode="after")
     def _tables_of_attempts_are_used(self) -> TrainConfig:
         unused = [name for name in ("tasks", "rollout", "grade", "images") if getattr(self, name) is not None]
-        if self.sandbox is not None and self.sandbox.fleet and not self.attempts_tasks:
-            raise ValueError("sandbox.fleet spreads attempts at tasks, and no stage is rlvr: leave it out")
         if unused and not self.attempts_tasks:
             raise ValueError(f"{', '.join(unused)}: of attempts at tasks, and no stage is rlvr: leave it out")
         if self.images is not None and self.images.prune:
