@@ -165,6 +165,12 @@ class _Metered:
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         self.engine.load_weights(weights)
 
+    def rest(self) -> None:
+        self.engine.rest()
+
+    def stats(self) -> dict[str, float]:
+        return self.engine.stats()
+
     def close(self) -> None:
         self.engine.close()
 

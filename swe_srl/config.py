@@ -106,16 +106,19 @@ class PromptConfig(Strict):
 
 
 class EngineConfig(Strict):
-    """Who answers: "hf" here, or "openai" a served model at `base_url`, which gives no ids: it cannot be trained.
+    """Who answers: "hf" or "vllm" here, or "openai" a served model at `base_url`, which gives no ids: it cannot be
+    trained.
 
-    `max_batch_tokens` bounds the keys and values that one batch of generation holds. An endpoint is asked for the
-    model `served` by its own name; the key is in the environment variable that `api_key_env` names, if it needs one.
-    `concurrency` requests are under way at once, each is tried again `retries` times, with growing pauses.
+    `max_batch_tokens` bounds the keys and values that one batch of generation holds. With `sleep` vLLM gives its
+    memory back while weights are updated: a GPU that it shares with the trainer (docs/vllm.md). An endpoint is asked
+    for the model `served` by its own name; the key is in the environment variable that `api_key_env` names, if it
+    needs one. `concurrency` requests are under way at once, each is tried again `retries` times, with growing pauses.
     """
 
-    kind: Literal["hf", "openai"] = "hf"
+    kind: Literal["hf", "vllm", "openai"] = "hf"
     max_tokens: Count = 1024
     max_batch_tokens: Count = 65_536
+    sleep: bool = False
     base_url: str | None = None
     served: str | None = Field(default=None, description="None: the only model that the endpoint lists")
     api_key_env: str = "OPENAI_API_KEY"
@@ -131,12 +134,14 @@ class EngineConfig(Strict):
         set_here = [key for key in keys if getattr(self, key) != type(self).model_fields[key].default]
         if self.kind != "openai" and set_here:
             raise ValueError(f'{", ".join(set_here)}: of an endpoint, and engine.kind is "{self.kind}"')
+        if self.sleep and self.kind != "vllm":
+            raise ValueError(f'sleep: of engine.kind = "vllm", and it is "{self.kind}"')
         return self
 
     def ids(self) -> EngineConfig:
         """This, where answers with ids are needed. Raises ConfigError."""
         if self.kind == "openai":
-            raise ConfigError('engine.kind = "openai" gives no ids and log-probabilities, which this needs: take "hf"')
+            raise ConfigError('engine.kind = "openai" gives no ids and log-probabilities, which this needs: "hf" does')
         return self
 
 

@@ -127,6 +127,12 @@ class ScriptedEngine:
         for _ in weights:
             pass
 
+    def rest(self) -> None:
+        pass
+
+    def stats(self) -> dict[str, float]:
+        return {}
+
     def close(self) -> None:
         pass
 

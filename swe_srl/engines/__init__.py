@@ -41,5 +41,11 @@ class Engine(Protocol):
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """Take new weights by their Hugging Face names; anything cached under the old ones is dropped."""
 
+    def rest(self) -> None:
+        """No answer is wanted before the next weights come: give back memory, where the engine can."""
+
+    def stats(self) -> dict[str, float]:
+        """What was counted since the last call, under the names of a step's event."""
+
     def close(self) -> None:
         """Give back what the engine holds; a second call does nothing."""

@@ -52,6 +52,12 @@ class HFEngine:
             for name, tensor in weights:
                 own[name].copy_(tensor)
 
+    def rest(self) -> None:
+        """It holds nothing but its weights between calls."""
+
+    def stats(self) -> dict[str, float]:
+        return {}
+
     def close(self) -> None:
         self.model = None
 

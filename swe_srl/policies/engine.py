@@ -83,7 +83,8 @@ def open_policy(
     from swe_srl.train.model import device_of, load_model, load_tokenizer
 
     dtype: torch.dtype = getattr(torch, model.dtype)
-    network = load_model(path, device_of(model))
+    on = torch.device("cpu") if settings.kind == "vllm" else device_of(model)  # vLLM has a copy of its own
+    network = load_model(path, on)
     engine = open_engine(settings, path, network, dtype)
     if prompt is None:
         recorded = read_lineage(path).prompt
