@@ -221,6 +221,16 @@ class TrainConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _one_vllm_a_process(self) -> TrainConfig:
+        lagging = [one.name for one in self.stage if isinstance(one, RlvrStage) and one.max_lag > 0]
+        if self.engine.kind == "vllm" and lagging:
+            raise ValueError(
+                f"stage {lagging[0]!r}: max_lag wants a second engine in this process, beside the first one's work, "
+                'and vLLM is one at a time: set max_lag = 0, or engine.kind = "hf"'
+            )
+        return self
+
+    @model_validator(mode="after")
     def _recorded_answers_are_used(self) -> TrainConfig:
         if self.rollouts is None:
             return self
@@ -231,16 +241,6 @@ class TrainConfig(Strict):
             raise ValueError(
                 f"stage {one.name!r}: recorded answers are neither executed, nor regrouped by trajectory: leave "
                 "execute and reward_per out, or rollouts.from"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _one_vllm_a_process(self) -> TrainConfig:
-        lagging = [one.name for one in self.stage if isinstance(one, RlvrStage) and one.max_lag > 0]
-        if self.engine.kind == "vllm" and lagging:
-            raise ValueError(
-                f"stage {lagging[0]!r}: max_lag wants a second engine in this process, beside the first one's work, "
-                'and vLLM is one at a time: set max_lag = 0, or engine.kind = "hf"'
             )
         return self
 
