@@ -31,13 +31,15 @@ class Sharded(nn.Module):
         return compute()
 
 
-def shard(network: Any, dtype: torch.dtype, world: World) -> Sharded:
-    """Share a network, an adapted one too, among all ranks; it is changed in place."""
+def shard(network: Any, dtype: torch.dtype, world: World, device: str | None = None) -> Sharded:
+    """Share a network, an adapted one too, among all ranks; it is changed in place.
+
+    `device` is the kind that ranks have, where the network is on none (the meta device).
+    """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
-    device = next(network.parameters()).device.type
-    mesh = init_device_mesh(device, (world.size,))
+    mesh = init_device_mesh(device or next(network.parameters()).device.type, (world.size,))
     policy = MixedPrecisionPolicy(
         param_dtype=None if dtype == torch.float32 else dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
     )
