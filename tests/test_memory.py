@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import Any
 
 import pytest
 import torch
 from made import make_qwen2
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from swe_srl.plan.live_bytes import LiveBytes
 from swe_srl.train.model import log_probs
 from swe_srl.train.objective import nll
 from swe_srl.train.pieces import Piece, pack
@@ -18,36 +16,6 @@ from swe_srl.train.tree import Strand
 
 VOCABULARY = 30_000
 DIMENSIONS = 32
-
-
-class Memory(TorchDispatchMode):
-    """Counts the bytes of the storages that operations make: alive now, at most, and of the largest one."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.live = self.peak = self.largest = 0
-        self._known: set[int] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(found):
-            if isinstance(tensor, torch.Tensor):
-                self._count(tensor.untyped_storage())
-        return found
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        key, size = storage._cdata, storage.nbytes()
-        if key in self._known:
-            return
-        self._known.add(key)
-        self.live += size
-        self.largest = max(self.largest, size)
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._forget, key, size)
-
-    def _forget(self, key: int, size: int) -> None:
-        self._known.discard(key)
-        self.live -= size
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +31,10 @@ def one_piece(rows: int, length: int) -> tuple[Piece, torch.Tensor]:
     return piece, torch.tensor([token for row in ids for token in row[2:]])
 
 
-def measured(model: Any, rows: int, length: int) -> Memory:
+def measured(model: Any, rows: int, length: int) -> LiveBytes:
     piece, ids_N = one_piece(rows, length)
     model.zero_grad(set_to_none=True)
-    with Memory() as memory:
+    with LiveBytes() as memory:
         logp_N, _ = log_probs(model, piece, ids_N[piece.slot_N], 1.0, torch.float32)
         nll(logp_N).mean().backward()
     return memory
@@ -91,7 +59,7 @@ def test_peak_grows_with_tokens_and_not_with_tokens_times_vocabulary(model: Any,
 def test_the_measure_sees_full_logits(model: Any) -> None:
     """The same measure on logits that are all there at once."""
     piece, ids_N = one_piece(4, 64)
-    with Memory() as memory:
+    with LiveBytes() as memory:
         logits = model(piece.ids_RT).logits
         logits.log_softmax(-1).sum().backward()
     assert memory.largest >= 4 * 64 * VOCABULARY * 4

@@ -161,7 +161,7 @@ def test_disk_by_hand() -> None:
 def test_the_papers_network_is_counted_from_a_file_that_lies_here() -> None:
     built, source = network(ModelConfig(path=SEVEN_B), CONFIG)
     shape = shape_of(built, source)
-    assert source.endswith(f"configs/models/{SEVEN_B}")
+    assert source.endswith(f"configs/shapes/{SEVEN_B}")
     assert shape.parameters == shape.trained == 7_615_616_512
     assert shape.keys_values * 2 == 57_344  # bytes a token in bfloat16: 2 × 28 layers × 4 heads × 128 × 2
     assert (shape.layers, shape.a_layer, shape.largest) == (28, 233_057_792, 152_064 * 3584)

@@ -9,7 +9,7 @@ from typing import Any
 
 from swe_srl.config import Lora, ModelConfig, Scratch
 
-SHAPES = "models"  # beside a config: models/OWNER/NAME/config.json, for a hub's models that are not here yet
+SHAPES = "shapes"  # beside a config: shapes/OWNER/NAME/config.json, for a hub's models that are not here yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Shape:
 def network(model: ModelConfig, config_path: str | None = None) -> tuple[Any, str]:
     """The network with all its layers but without memory, and where its config was read. Raises ConfigError.
 
-    A hub's name is looked up under models/ beside the config first: nothing is downloaded for what lies there.
+    A hub's name is looked up under shapes/ beside the config first: nothing is downloaded for what lies there.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
