@@ -110,7 +110,7 @@ def train_stage(stage: StageRun, tick: Tick) -> Progress:
         meter = Meter(stage.world)
         draw = stage.ahead.take() if stage.ahead else take(stage.source, settings, progress)
         meter.mark("sample")
-        told = stage.settle(draw, progress.step + 1)
+        told = stage.settle(draw, progress.step + 1) | stage.policy.engine.stats()
         if draw.converged:
             progress.ended = draw.converged
             if isinstance(settings, RlStage):  # what was drawn in vain
@@ -118,6 +118,7 @@ def train_stage(stage: StageRun, tick: Tick) -> Progress:
                 stage.run.event(kind="converged", stage=settings.name, step=progress.step, **row)
         else:
             executed = stage.execute(draw)  # beside the update, which knows nothing of it
+            stage.policy.engine.rest()
             learn(stage, draw, meter)
             progress.step += 1
             progress.cursor = draw.cursor
@@ -231,7 +232,7 @@ def validate_and_save(stage: StageRun) -> None:
         if settings.patience is not None and progress.since_best >= settings.patience:
             progress.ended = progress.ended or f"no better validation in {progress.since_best}"
         row = {"kind": "validation", "stage": settings.name, "step": progress.step, **found}
-        stage.run.event(**row, **{"time/validation": time.perf_counter() - began})
+        stage.run.event(**row, **stage.policy.engine.stats(), **{"time/validation": time.perf_counter() - began})
     elif progress.step % settings.save_every:
         return
     progress.events_bytes = stage.world.agreed(stage.run.events_bytes())
