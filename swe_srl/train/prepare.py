@@ -92,7 +92,7 @@ class Given:
             run=self.run,
             model=model,
             tokenizer=tokenizer,
-            optimizer=_optimizer(model, settings),
+            optimizer=optimizer_of(model, settings),
             policy=policy,
             source=source,
             validator=Validator(
@@ -222,7 +222,7 @@ def _total(settings: SftStage | RlStage, n: int) -> int:
     return min([*of_epochs, *([settings.steps] if settings.steps is not None else [])], default=sys.maxsize)
 
 
-def _optimizer(model: Any, settings: SftStage | RlStage) -> torch.optim.Optimizer:
+def optimizer_of(model: Any, settings: SftStage | RlStage) -> torch.optim.Optimizer:
     """AdamW; weight decay on matrices only."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
