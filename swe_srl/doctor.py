@@ -47,6 +47,7 @@ def doctor(config_path: str | None, overrides: list[str]) -> dict[str, Any]:
         "sandboxes_do_not_promise": _not_kept(sandboxes),
         "engines": {
             "hf": "ok" if importlib.util.find_spec("transformers") else "pip install transformers",
+            "vllm": "ok" if importlib.util.find_spec("vllm") else "pip install vllm (a GPU), or make vllm (a CPU)",
             "openai": "ok, where engine.base_url is a server's",
         },
     }
