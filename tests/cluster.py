@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 STORE = {"object_store_memory": 100 * 2**20}
+_TRIES = 5
 
 
 @contextmanager
@@ -15,7 +16,8 @@ def cluster(nodes: int, slots: int) -> Iterator[Any]:
     import ray
     from ray.cluster_utils import Cluster
 
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **STORE})
+    head = {"num_cpus": 0, "include_dashboard": False, **STORE}
+    found: Any = _patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
     try:
         for _ in range(nodes):
             add_node(found, slots)
@@ -26,4 +28,15 @@ def cluster(nodes: int, slots: int) -> Iterator[Any]:
 
 
 def add_node(found: Any, slots: int) -> Any:
-    return found.add_node(num_cpus=1, resources={"sandbox": slots}, **STORE)
+    return _patiently(lambda: found.add_node(num_cpus=1, resources={"sandbox": slots}, **STORE))
+
+
+def _patiently(start: Callable[[], Any]) -> Any:
+    """Ray gives a node half a minute to start in, which a busy machine may take longer for."""
+    for left in reversed(range(_TRIES)):
+        try:
+            return start()
+        except Exception as error:  # Ray raises no other
+            if "timed out" not in str(error) or not left:
+                raise
+    raise AssertionError

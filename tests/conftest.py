@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"  # before torch is imported, here or in a child
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
+
+if TYPE_CHECKING:
+    from swe_srl.sandboxes.pool import Pool
 
 
 @pytest.fixture
@@ -27,6 +32,30 @@ def tiny(tmp_path: Path) -> Any:
     from made import tiny_config
 
     return tiny_config(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[Any]:
+    """A head, and a node that holds four sandboxes at a time."""
+    from cluster import cluster
+
+    with cluster(nodes=1, slots=4) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def fleets(ray_cluster: Any) -> Iterator[Callable[[str], Pool]]:
+    """Pools of sandboxes on that node, by kind."""
+    from swe_srl.fleet import reach
+
+    with ExitStack() as stack:
+
+        @cache
+        def pool(kind: str) -> Pool:
+            fleet = stack.enter_context(reach(kind, ray_cluster.address))
+            return stack.enter_context(fleet.pool("tests", max_open=2, pull=False))
+
+        yield pool
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

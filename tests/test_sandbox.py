@@ -27,9 +27,12 @@ def source(tmp_path: Path) -> Path:
     return tree
 
 
-@pytest.fixture(params=list(BACKENDS))
+@pytest.fixture(params=[*BACKENDS, "fleet-runc", "fleet-local"])
 def box(request: pytest.FixtureRequest, source: Path) -> Iterator[Sandbox]:
-    with open_sandbox(request.param, source) as sandbox:
+    """One of every backend, and of two of them on a node of a Ray cluster."""
+    where, _, kind = request.param.rpartition("-")
+    opened = open_sandbox(kind, source) if not where else request.getfixturevalue("fleets")(kind).open(source)
+    with opened as sandbox:
         yield sandbox
 
 
