@@ -134,6 +134,16 @@ def test_a_prompt_that_cannot_be_held(trained: Any) -> None:
     engine.close()
 
 
+@needs_vllm
+def test_more_prompts_than_one_pass_holds(engine: Engine) -> None:
+    """No prompt is computed in pieces: each would use up a draw of the request's seed."""
+    asked = [Request(prompt, seed) for seed, prompt in enumerate(prompts(*[300] * 32))]
+    together = engine.generate(asked, Sampling(1.0, 3, END))
+    assert [engine.generate([one], Sampling(1.0, 3, END))[0].ids for one in asked[::8]] == [
+        tokens.ids for tokens in together[::8]
+    ]
+
+
 # -------------------------------------------------------------------------------------------- memory
 
 

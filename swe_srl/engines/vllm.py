@@ -133,6 +133,12 @@ def _open(
     if sleeps and not current_platform.is_sleep_mode_available():
         raise ConfigError(f"engine.sleep: vLLM cannot sleep on {current_platform.device_name}: leave it out")
     kv_bytes, longest = _memory(path, dtype, max_batch_tokens)
+    of_cpu: dict[str, Any] = {
+        "enforce_eager": True,  # compiling takes longer than it saves
+        "block_size": CPU_BLOCK,
+        "enable_chunked_prefill": False,  # a prompt's pieces would each use up a draw of its seed, or fail
+        "max_num_batched_tokens": max(longest, 8192),
+    }
     try:
         return LLM(
             model=path,
@@ -144,13 +150,12 @@ def _open(
             generation_config="vllm",  # not the model's own
             logprobs_mode="processed_logprobs",  # of logits / T
             enable_prefix_caching=True,
-            block_size=CPU_BLOCK if current_platform.is_cpu() else None,
             max_model_len=longest,
             kv_cache_memory_bytes=kv_bytes,
             gpu_memory_utilization=_share(shapes, dtype, kv_bytes),
-            enforce_eager=current_platform.is_cpu(),  # where compiling takes longer than it saves
             enable_sleep_mode=sleeps,
             distributed_executor_backend="external_launcher" if "RANK" in os.environ else None,
+            **(of_cpu if current_platform.is_cpu() else {}),
         )
     except (ValueError, RuntimeError, NotImplementedError) as error:
         raise ConfigError(f"vLLM does not take {path}: {str(error).strip()[:500]}") from error
@@ -164,7 +169,7 @@ def _memory(path: str, dtype: torch.dtype, max_batch_tokens: int) -> tuple[int, 
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     bytes_a_token = 2 * config.num_hidden_layers * heads * width * dtype.itemsize
-    blocks = 1 + math.ceil(max_batch_tokens / CPU_BLOCK)  # vLLM keeps one for itself
+    blocks = 2 + math.ceil(max_batch_tokens / CPU_BLOCK)  # vLLM keeps one for itself, a sliding window one more
     positions = getattr(config, "max_position_embeddings", None) or max_batch_tokens
     return blocks * CPU_BLOCK * bytes_a_token, min(positions, max_batch_tokens)
 
