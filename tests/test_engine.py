@@ -291,7 +291,8 @@ def test_load_weights_takes_effect_and_only_then(make_engine: Any, tied: bool) -
 def test_a_models_generation_config_is_not_inherited(make_engine: Any) -> None:
     plain = tiny_qwen2()
     odd = copy.deepcopy(plain)
-    for key, value in {"do_sample": True, "temperature": 0.1, "top_k": 1, "top_p": 0.1, "repetition_penalty": 3.0}.items():
+    narrow = {"do_sample": True, "temperature": 0.1, "top_k": 1, "top_p": 0.1, "repetition_penalty": 3.0}
+    for key, value in narrow.items():
         setattr(odd.generation_config, key, value)
     odd.generation_config.eos_token_id = 7
     asked, sampling = several(), Sampling(1.0, 12, END)
