@@ -44,6 +44,8 @@ class Case:
     again: bool = False  # activations are computed again
     rank: int | None = None  # of an adapter
     tied: bool = False
+    dtype: torch.dtype = torch.float32
+    bound: float = 1e-5  # relative norm of the difference, for each tensor
 
 
 CASES = {
@@ -53,6 +55,8 @@ CASES = {
     "rows": Case(share=False, budget=60),
     "tied": Case(budget=24, tied=True),
     "lora": Case(budget=24, rank=4),
+    # one process computes in bfloat16 from float32 weights by autocast, ranks gather bfloat16 ones: rounded otherwise
+    "bfloat16": Case(budget=24, dtype=torch.bfloat16, bound=0.1),
 }
 
 
@@ -89,11 +93,11 @@ def computed(case: Case, world: World) -> dict[str, Any]:
     if case.again:
         checkpoint_activations(model)
     if world.size > 1:
-        model = shard(model, torch.float32, world)
+        model = shard(model, case.dtype, world)
     stage, batch = SrlStage(name="srl", steps=1), reinforced(groups())
     pieces = pack(share_of(batch.strands, world), case.budget, share=case.share)
     for piece in in_step(model, pieces):
-        logp_N, _ = log_probs(model, piece, batch.ids_N[piece.slot_N], 1.0, torch.float32)
+        logp_N, _ = log_probs(model, piece, batch.ids_N[piece.slot_N], 1.0, case.dtype)
         loss_N = token_losses(stage, batch, piece, logp_N, None, None)
         (batch.weight_N[piece.slot_N] * loss_N).sum().backward()
     trained = {name: one for name, one in adapted(model).named_parameters() if one.requires_grad}

@@ -26,12 +26,12 @@ from swe_srl.errors import ConfigError, TrainingError
 from swe_srl.runs import read_events, read_rows
 from swe_srl.train.ahead import Ahead
 from swe_srl.train.arena import Tasks
+from swe_srl.train.attempt_reward import credit, score, turns_of
 from swe_srl.train.chain import train
 from swe_srl.train.checkpoint import Progress
 from swe_srl.train.kept import Kept
 from swe_srl.train.measure import group_row
 from swe_srl.train.objective import reinforced, rewards
-from swe_srl.train.rlvr import credit, score, turns_of
 from swe_srl.train.take import Draw, take
 from swe_srl.train_config import RlvrStage, SrlStage, TrainConfig
 from swe_srl.types import (

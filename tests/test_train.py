@@ -12,6 +12,7 @@ import pytest
 import torch
 from kill_resume import POINTS, content, differences, digest, kill_at
 from made import make_trajectory, tiny_config, write_logs
+from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from swe_srl.errors import ConfigError, DataError
@@ -205,6 +206,32 @@ def test_lora(tmp_path: Path, finished: Any) -> None:
     assert all("proj" in name for name in changed)
     told = orjson.loads((last / "trained_on.json").read_bytes())
     assert told["stages"] == ["warm", "srl"]
+    adapters = last.parent.parent / "adapters"
+    assert {path.name for path in adapters.iterdir()} == {path.name for path in last.parent.glob("step_*")}
+    adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(origin), adapters / "step_2")
+    ids = torch.arange(5, 60)[None]
+    with torch.no_grad():
+        by_adapter, merged = (
+            one(ids).logits.log_softmax(-1) for one in (adapted, AutoModelForCausalLM.from_pretrained(last))
+        )
+    assert float((by_adapter - merged).abs().max()) < 1e-5
+    assert (
+        float((by_adapter - AutoModelForCausalLM.from_pretrained(origin)(ids).logits.log_softmax(-1)).abs().max())
+        > 1e-3
+    )
+
+
+def test_activations_that_are_computed_again(tmp_path: Path, finished: Any) -> None:
+    """They are the same to the bit, and so is what is learnt."""
+    origin = finished[1]["stages"][0]["checkpoint"]
+    stage = {"name": "srl", "kind": "srl", "steps": 1, "batch": 2, "group_size": 4, "lr": 1e-3, "token_budget": 200}
+    weights = []
+    for again in (False, True):
+        told = [stage | {"activation_checkpointing": again}]
+        result = train(tiny_config(tmp_path, f"run_{again}", model={"path": origin}, stage=told))
+        last = Path(result["checkpoint"]).parent / "step_1"
+        weights.append(AutoModelForCausalLM.from_pretrained(last).state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def test_bfloat16_compute(tmp_path: Path, finished: Any) -> None:

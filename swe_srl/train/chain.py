@@ -43,6 +43,11 @@ def train(config: TrainConfig) -> dict[str, Any]:
         raise ConfigError(
             f"an rlvr stage runs in one process so far, and there are {world.size}: start it without torchrun"
         )
+    if world.size > 1 and ":" in config.model.device:
+        raise ConfigError(
+            f"model.device: each of {world.size} processes takes the GPU of its LOCAL_RANK, and {config.model.device} "
+            'is one; expected "auto", "cuda" or "cpu"'
+        )
     dataset = load_dataset(config.data)
     for name in ("train", "validation"):
         require(dataset, name, config.data.path)

@@ -87,7 +87,7 @@ def save(
                 (aside / FILE).write_bytes(lineage.as_bytes())
             if adapter:
                 with folder_aside(folder / "adapters" / name) as aside:
-                    adapted(model).save_pretrained(aside, state_dict=adapter)
+                    adapted(model).save_pretrained(aside, state_dict=adapter, save_embedding_layers=False)
         _save_state(folder / "trainer_state" / name, progress, model, optimizer, older, world)
     if world.leads:
         _tidy(folder, progress, keep)

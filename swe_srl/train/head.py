@@ -80,7 +80,7 @@ class _Chosen(torch.autograd.Function):
         hidden_ND, weight_VD, bias_V, ids_N, lse_N = ctx.saved_tensors
         wants_hidden, wants_weight, wants_bias, *_ = ctx.needs_input_grad
         d_hidden = torch.empty_like(hidden_ND) if wants_hidden else None
-        d_weight = torch.zeros_like(weight_VD) if wants_weight else None
+        d_weight = torch.zeros_like(weight_VD, dtype=torch.float32) if wants_weight else None
         d_bias = torch.zeros_like(bias_V) if wants_bias else None
         weight = weight_VD.to(ctx.dtype)
         for rows in _chunks(hidden_ND, weight):
@@ -102,6 +102,7 @@ class _Chosen(torch.autograd.Function):
                     d_weight.addmm_(d_nV.T, hidden_nD)
                 else:
                     d_weight += d_nV.T @ hidden_nD
+        d_weight = None if d_weight is None else d_weight.to(weight_VD.dtype)  # chunks are summed in float32
         return d_hidden, d_weight, d_bias, None, None, None, None
 
 

@@ -1,6 +1,6 @@
 """Groups that another run has drawn (`rollouts.from`): the same answers with the same rewards, learnt from in order.
 
-What a run keeps of its answers is all that an update needs, but for the prompts: these are rendered again from the logs.
+What a run keeps of its answers is all that an update needs, but for the prompts: they are rendered again from the logs.
 So a change of the objective, of the batch's shares or of the hardware is compared on equal batches, without sampling.
 """
 

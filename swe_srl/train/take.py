@@ -66,7 +66,7 @@ def _nothing_resolved(groups: list[Group]) -> bool:
 
 
 def _refuse_unscored(groups: list[Group], bound: float) -> None:
-    """What has parts was looked at, and left out on purpose (`rlvr.overlong`)."""
+    """What has parts was looked at, and left out on purpose (`overlong = "mask"`)."""
     responses = [turns[0].score for group in groups for turns in group.responses]
     unscored = sum(score.value is None and not score.parts for score in responses)
     refuse_unscored(unscored, len(responses), bound)
