@@ -1,3 +1,4 @@
+import os
 import sys
 
 from swe_srl import cli
@@ -5,9 +6,7 @@ from swe_srl import cli
 
 def main() -> None:
     """A command; under torchrun one process of several, which share it."""
-    import os
-
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("WORLD_SIZE") == "1":
         cli.main()
         return
     from swe_srl.train.distributed import ranks
