@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -160,6 +163,20 @@ def test_rest_without_sleep_changes_nothing(engine: VLLMEngine) -> None:
     before = engine.generate(several(), Sampling(0.0, 4, END))
     engine.rest()
     assert engine.generate(several(), Sampling(0.0, 4, END)) == before
+
+
+# --------------------------------------------------------------------------------------------- ranks
+
+
+@needs_vllm
+@pytest.mark.slow
+def test_an_engine_a_rank(tmp_path: Path) -> None:
+    tiny_qwen2().save_pretrained(tmp_path)
+    script = [str(Path(__file__).with_name("rank_vllm.py")), str(tmp_path)]
+    ranks = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([*ranks, *script], capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert sorted(done.stdout.split("\n"))[-2:] == ["rank 0: as the trainer", "rank 1: as the trainer"]
 
 
 # ------------------------------------------------------------------------------------------- configs
