@@ -251,18 +251,23 @@ def ladder(
     show(dict(report.found), Group(*(grid.shown() for grid in report.grids), *places), json)
 
 
-@app.command(epilog="Example: swe-srl doctor configs/srl.toml")
+@app.command(epilog="Example: swe-srl doctor configs/paper_swe_7b.toml --gpus 8 --gpu-gib 80")
 def doctor(
     config: Annotated[str | None, typer.Argument(help="A config, to see whether it fits.")] = None,
     overrides: Overrides = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="Whether it fits so many GPUs, in place of this one.")] = None,
+    gpu_gib: Annotated[float | None, typer.Option(min=1, help="Memory of each of them; 80 if not given.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Build the network without memory: its shards, and vLLM's names.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """What this machine can do; whether a config fits."""
+    """What this machine can do; whether a config fits it, or GPUs that are elsewhere."""
     from swe_srl.doctor import doctor as look
     from swe_srl.doctor_view import table
 
     quieten()
-    found = look(config, overrides or [])
+    found = look(config, overrides or [], gpus, gpu_gib, dry_run=dry_run)
     show(found, table(found), json)
 
 

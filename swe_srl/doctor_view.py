@@ -1,4 +1,4 @@
-"""What `swe-srl doctor` found, for people."""
+"""What `swe-srl doctor` found of the machine, for people; of a config: doctor_config_view.py."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
-from rich.pretty import Pretty
 from rich.table import Table
 
+from swe_srl.doctor_config_view import config
 from swe_srl.sandboxes.choice import OPEN
 
 GROUP_IS_ROOT = "who may use the daemon, and so you, may do all on this machine as root"
@@ -26,9 +26,7 @@ def table(found: Mapping[str, Any]) -> RenderableType:
     packages = found["packages"].items()
     machine.add_row("packages", escape(", ".join(f"{name} {version or 'is missing'}" for name, version in packages)))
     parts: list[RenderableType] = [machine, _sandboxes(found)]
-    if "config" in found:
-        parts += [f"\nconfig {escape(found['config']['path'])}", Pretty(found["config"])]
-    return Group(*parts)
+    return Group(*parts, *(config(found["config"]) if "config" in found else ()))
 
 
 def _sandboxes(found: Mapping[str, Any]) -> Table:

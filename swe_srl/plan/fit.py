@@ -20,7 +20,7 @@ _CHARACTERS_A_TOKEN = 3  # of the system prompt: assumed
 _TRIE_PREFILL = 2048  # the hf engine's pieces of a prefill over a trie, on a CPU (engines/trie.py)
 _VLLM_PREFILL = 16_384  # tokens that vLLM takes at once on a large GPU (its max_num_batched_tokens): assumed
 _OF_A_NODE = 8  # GPUs: assumed
-_LEARNT = 2  # one token in so many is an answer's: assumed
+_LEARNT = 4  # one token in so many is an answer's: assumed
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class Fitting:
             device=devices.kind,
             engines=1 + (isinstance(stage, RlvrStage) and stage.max_lag > 0),
             vllm=config.engine.kind == "vllm",
-            sleeps=getattr(config.engine, "sleep", False),
+            sleeps=config.engine.sleep,
             reference=isinstance(stage, RlStage) and stage.kl > 0 and config.model.lora is None,
             cache_tokens=config.engine.max_batch_tokens,
             forward=self._forward[prefill, dtype],
