@@ -209,9 +209,11 @@ def log_probs(model: Any, piece: Piece, ids_N: Tensor, temperature: float, dtype
         hidden_ND = hidden_RTD[piece.row_N.to(device), piece.source_N.to(device)]
         return chosen(core(model), hidden_ND, ids_N.to(device), temperature, dtype)
 
+    if isinstance(model, Sharded):
+        found: tuple[Tensor, Tensor] = model(computed)
+        return found
     with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-        found: tuple[Tensor, Tensor] = model(computed) if isinstance(model, Sharded) else computed()
-    return found
+        return computed()
 
 
 def _hidden_states(model: Any, piece: Piece) -> Tensor:

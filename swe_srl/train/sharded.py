@@ -21,14 +21,16 @@ from swe_srl.train.distributed import World
 class Sharded(nn.Module):
     """The root: what is computed within its call has the root's weights, and a layer's in the layer's call."""
 
-    def __init__(self, network: Any, world: World) -> None:
+    def __init__(self, network: Any, world: World, device: str, dtype: torch.dtype) -> None:
         super().__init__()
         self.network = network
         self.world = world
+        self._device, self._dtype = device, dtype
 
     def forward(self, compute: Callable[[], Any]) -> Any:
         """`compute` is a function, since FSDP makes copies of what else holds tensors, and pieces know each other."""
-        return compute()
+        with torch.autocast(self._device, dtype=self._dtype, enabled=self._dtype != torch.float32):
+            return compute()
 
 
 def shard(network: Any, dtype: torch.dtype, world: World, device: str | None = None) -> Sharded:
@@ -39,11 +41,12 @@ def shard(network: Any, dtype: torch.dtype, world: World, device: str | None = N
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
-    mesh = init_device_mesh(device or next(network.parameters()).device.type, (world.size,))
+    device = device or next(network.parameters()).device.type
+    mesh = init_device_mesh(device, (world.size,))
     policy = MixedPrecisionPolicy(
         param_dtype=None if dtype == torch.float32 else dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
     )
-    model = Sharded(network, world)
+    model = Sharded(network, world, device, dtype)
     for layer in layers_of(network):
         fully_shard(layer, mesh=mesh, mp_policy=policy)
     # The root's too go back after forward: between passes every weight is its shard, whoever reads it.
