@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -122,14 +123,7 @@ def _open(
     path: str, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype, max_batch_tokens: int, sleeps: bool
 ) -> Any:
     """vLLM's own engine, in this process. Raises ConfigError."""
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # in this process: weights are handed over as they are
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    try:
-        from vllm import LLM
-        from vllm.platforms import current_platform
-    except ImportError as error:
-        raise ConfigError(f'engine.kind = "vllm" needs vLLM ({error}): {INSTALL}') from error
+    llm, current_platform = _imported()
     if sleeps and not current_platform.is_sleep_mode_available():
         raise ConfigError(f"engine.sleep: vLLM cannot sleep on {current_platform.device_name}: leave it out")
     kv_bytes, longest = _memory(path, dtype, max_batch_tokens)
@@ -140,7 +134,7 @@ def _open(
         "max_num_batched_tokens": max(longest, 8192),
     }
     try:
-        return LLM(
+        return llm(
             model=path,
             runner="generate",
             skip_tokenizer_init=True,
@@ -159,6 +153,20 @@ def _open(
         )
     except (ValueError, RuntimeError, NotImplementedError) as error:
         raise ConfigError(f"vLLM does not take {path}: {str(error).strip()[:500]}") from error
+
+
+def _imported() -> tuple[Any, Any]:
+    """vLLM's engine, and what it found to run on. Raises ConfigError."""
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # in this process: weights are handed over as they are
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
+    try:
+        from vllm import LLM
+        from vllm.platforms import current_platform
+    except ImportError as error:
+        raise ConfigError(f'engine.kind = "vllm" needs vLLM ({error}): {INSTALL}') from error
+    return LLM, current_platform
 
 
 def _memory(path: str, dtype: torch.dtype, max_batch_tokens: int) -> tuple[int, int]:
