@@ -1,13 +1,18 @@
-"""A Ray cluster on this machine for tests and benchmarks: a head that holds no sandboxes, and nodes that do."""
+"""A Ray cluster on this machine for tests and benchmarks; every node holds sandboxes, and each but the first can go."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-STORE = {"object_store_memory": 100 * 2**20}
-_TRIES = 5
+STORE = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
+_START_S = 400.0
+# Before Ray is imported: a busy machine takes longer for all this than a cluster's would.
+os.environ.setdefault("RAY_worker_register_timeout_seconds", str(int(_START_S)))
+os.environ.setdefault("RAY_agent_register_timeout_ms", str(int(_START_S * 1000)))
 
 
 @contextmanager
@@ -16,10 +21,11 @@ def cluster(nodes: int, slots: int) -> Iterator[Any]:
     import ray
     from ray.cluster_utils import Cluster
 
-    head = {"num_cpus": 0, "include_dashboard": False, **STORE}
-    found: Any = _patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
+    with _patience():
+        head = {"include_dashboard": False, "include_log_monitor": False, "resources": {"sandbox": slots}, **STORE}
+        found: Any = Cluster(initialize_head=True, head_node_args=head)
     try:
-        for _ in range(nodes):
+        for _ in range(nodes - 1):
             add_node(found, slots)
         yield found
     finally:
@@ -28,15 +34,29 @@ def cluster(nodes: int, slots: int) -> Iterator[Any]:
 
 
 def add_node(found: Any, slots: int) -> Any:
-    return _patiently(lambda: found.add_node(num_cpus=1, resources={"sandbox": slots}, **STORE))
+    with _patience():
+        return found.add_node(resources={"sandbox": slots}, **STORE)
 
 
-def _patiently(start: Callable[[], Any]) -> Any:
-    """Ray gives a node half a minute to start in, which a busy machine may take longer for."""
-    for left in reversed(range(_TRIES)):
-        try:
-            return start()
-        except Exception as error:  # Ray raises no other
-            if "timed out" not in str(error) or not left:
-                raise
-    raise AssertionError
+@contextmanager
+def _patience() -> Iterator[None]:
+    """Ray gives a node half a minute to start in, and no setting says otherwise: what it asks waits longer here."""
+    from ray._private import services
+
+    asked = services.get_node
+
+    def get_node(*args: Any) -> Any:
+        end = time.monotonic() + _START_S
+        while True:
+            try:
+                return asked(*args)
+            except RuntimeError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.5)
+
+    services.get_node = get_node
+    try:
+        yield
+    finally:
+        services.get_node = asked

@@ -36,7 +36,7 @@ def tiny(tmp_path: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def ray_cluster() -> Iterator[Any]:
-    """A head, and a node that holds four sandboxes at a time."""
+    """Of one node, which holds four sandboxes at a time."""
     from cluster import cluster
 
     with cluster(nodes=1, slots=4) as found:

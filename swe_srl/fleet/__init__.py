@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import socket
 import sys
 import threading
 from collections.abc import Iterable, Iterator
@@ -29,6 +31,7 @@ from swe_srl.tasks.images import behind
 from swe_srl.types import Task
 
 _GIVEN = f"--resources='{{\"{SLOT}\": 16}}'"
+_CONNECT_S = 20.0
 _SURVEY_S = 900.0  # of a node's first task: where nothing was cached it makes an image
 
 
@@ -94,13 +97,21 @@ class Fleet:
 
 def _connect(address: str) -> None:
     try:
+        _refuse_silence(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         said = str(error).strip().splitlines()[0]
         raise ConfigError(
             f"sandbox.ray_address = {address!r}: no Ray cluster can be had ({said}). Start its head, `ray start "
             f"--head`, and on each machine that shall hold sandboxes `ray start --address=HOST:6379 {_GIVEN}`"
         ) from None
+
+
+def _refuse_silence(address: str) -> None:
+    """Ray itself waits for ever for a head that does not answer. Raises OSError and ValueError."""
+    host, colon, port = address.rpartition(":")
+    if colon:
+        socket.create_connection((host, int(port)), _CONNECT_S).close()
 
 
 def _surveyed(kind: str | None) -> str:
