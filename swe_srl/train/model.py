@@ -50,12 +50,15 @@ def load_tokenizer(path: str) -> Any:
         return AutoTokenizer.from_pretrained(path)
 
 
-def load_model(path: str, device: torch.device) -> Any:
-    """A causal language model with float32 weights and no dropout. Raises ConfigError."""
+def load_model(path: str, device: torch.device, dtype: torch.dtype = torch.float32) -> Any:
+    """A causal language model without dropout. Raises ConfigError.
+
+    What is trained is float32; what an adapter leaves frozen may be in the compute type, at half the memory.
+    """
     from transformers import AutoModelForCausalLM
 
     with readable(path):
-        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="sdpa")
+        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation="sdpa")
     model = model.to(device).eval()  # dropout would make shared prefixes share their noise
     _check_head(model)
     return model

@@ -75,7 +75,8 @@ class Given:
         choose = validation.choose_whole if config.validation.walks else validation.choose
         held_out = choose(config.validation.steps, seed_of("validation"))
 
-        model = load_model(self.origin, device_of(config.model))
+        weights = torch.float32 if config.model.lora is None else dtype
+        model = load_model(self.origin, device_of(config.model), weights)
         self._refuse_long_prompts(model, renderer, held_out)
         lags = isinstance(settings, RlvrStage) and settings.max_lag > 0
         engine = open_engine(config.engine, self.origin, model, dtype)
