@@ -10,22 +10,22 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from swe_srl.errors import NodeLostError, SandboxError
 from swe_srl.fleet.ledger import Ledger
 from swe_srl.fleet.remote import Door, RemoteSandbox
 from swe_srl.fleet.room import Facts, Room, code
 from swe_srl.fleet.trees import Packed
-from swe_srl.sandboxes import Source, Wanted
+from swe_srl.sandboxes import ImageTree, Source, Wanted
 
 SLOT = "sandbox"  # the resource that a node has as many of as it may hold sandboxes
 _THREADS = 64  # of a room: calls of a sandbox and its forks that may wait at a time
-_TRIES = 3  # of rooms that are lost before a sandbox is open: nothing was done in them
+_TRIES = 16  # of rooms that are lost before a sandbox is open: the empty ones of a lost node go one by one
 _OPEN_S = 900.0  # a room has to open a sandbox in: an image may have to be pulled
 _LOOK_S = 5.0  # between two looks at whether any node is left
 _LEAVE_S = 20.0  # that rooms have to close their sandboxes in at the end
@@ -56,18 +56,21 @@ class Rooms:
         """
         sent = Packed.of(source) if isinstance(source, Path) else source
         for left in reversed(range(_TRIES)):
-            door = self._take(gone)
-            self._ledger.entered(door.node, what)
-            door.what = what
-            door.enter()  # until its sandbox is counted
             try:
-                return RemoteSandbox(door, *door.ask(_OPEN_S, "open", sent))
+                return self._opened(self._take(gone), sent, what)
             except NodeLostError:
                 if not left:
                     raise
-            finally:
-                door.leave()
         raise AssertionError
+
+    def _opened(self, door: Door, sent: Packed | ImageTree | Wanted, what: str) -> RemoteSandbox:
+        self._ledger.entered(door.node, what)
+        door.what = what
+        door.enter()  # until its sandbox is counted
+        try:
+            return RemoteSandbox(door, *door.ask(_OPEN_S, "open", sent))
+        finally:
+            door.leave()
 
     def close(self) -> None:
         """Close all sandboxes and end all rooms; nobody waits for one any more."""
@@ -109,27 +112,28 @@ class Rooms:
         actor = self._actor.remote(self._kind)
         self._starting += 1
         self._actors.add(actor)
-        told: Future[Facts] = actor.facts.remote().future()
-        told.add_done_callback(lambda future: self._started(actor, future))
+        # No callback: Ray would call it in the thread that all its answers come by.
+        threading.Thread(target=self._welcome, args=(actor,), name="swe-srl-room", daemon=True).start()
 
-    def _started(self, actor: Any, told: Future[Facts]) -> None:
-        """It has a place, or none can be had for it."""
+    def _welcome(self, actor: Any) -> None:
+        """Wait until it has a place, or none can be had for it."""
         found: Door | SandboxError
-        error = told.exception()
-        if error is not None:
-            found = SandboxError(f"a room on the fleet did not start: {str(error).strip().splitlines()[-1][:300]}")
-        elif told.result().code != code():  # a node that came later: the others were asked at the beginning
-            found = SandboxError(f"node {told.result().node} runs another version of swe-srl: install this one there")
-        else:
-            found = Door(actor, told.result().node, self._emptied)
+        try:
+            facts: Facts = ray.get(actor.facts.remote())
+            if facts.code == code():
+                found = Door(actor, facts.node, self._emptied)
+            else:  # a node that came later: the others were asked at the beginning
+                found = SandboxError(f"node {facts.node} runs another version of swe-srl: install this one there")
+        except RayError as error:
+            found = NodeLostError(f"a room on the fleet did not start: {str(error).strip().splitlines()[-1][:300]}")
+        if isinstance(found, SandboxError):
+            _end(actor)
         with self._changed:
             self._starting -= 1
             if isinstance(found, SandboxError):
                 self._actors.discard(actor)
             self._empty.append(found)
             self._changed.notify_all()
-        if isinstance(found, SandboxError):
-            _end(actor)
 
     def _emptied(self, door: Door) -> None:
         self._ledger.left(door.node, door.what, lost=door.lost)
