@@ -11,7 +11,7 @@ from rich.table import Table
 
 GIB = 2**30
 _LAST = ("context", "fragments")
-_TOLD = {"path", "command", "missing", "memory", "disk", "dry_run", "parts", "fits"}  # in words of their own
+_TOLD = {"path", "command", "missing", "memory", "disk", "costs", "dry_run", "parts", "fits"}  # in words of their own
 
 
 def config(found: Mapping[str, Any]) -> Iterator[RenderableType]:
@@ -33,6 +33,8 @@ def config(found: Mapping[str, Any]) -> Iterator[RenderableType]:
         disk = found["disk"]
         fits = "fits" if disk["fits"] else "does not fit here"
         yield escape(f"disk: {disk['need_gib']} GiB at most, {disk['free_gib']} free: {fits} ({disk['how']})")
+    for name, cost in found.get("costs", {}).items():
+        yield escape(f"an update of {name}, estimated (docs/scaling.md): {_words(cost)}")
     if "dry_run" in found:
         yield from _dry_run(found["dry_run"])
 

@@ -11,7 +11,7 @@ from swe_srl.config import DataConfig, EvaluateConfig, LiveSandbox, RecordConfig
 from swe_srl.errors import ConfigError, DataError, SandboxError
 from swe_srl.ladder_config import BASE, LadderConfig
 from swe_srl.loading import load, overridden, read_toml
-from swe_srl.train_config import RlStage, RlvrStage, TrainConfig
+from swe_srl.train_config import RlStage, RlvrStage, SrlStage, TrainConfig
 
 if TYPE_CHECKING:
     from swe_srl.data import Dataset
@@ -72,6 +72,8 @@ def command_of(data: Mapping[str, Any]) -> type[Known]:
 def _training(config: TrainConfig, path: str, devices: Devices | None, missing: list[str], *, dry_run: bool) -> Found:
     fitting = _fitting(config, path, missing)
     found = _data(config, missing) | _network(fitting) | _fits(fitting, [config], devices, runs=1)
+    if found["memory"]["kind"] == "cuda":
+        found["costs"] = _costs(fitting, config, found["memory"]["ranks"])
     if dry_run:
         from swe_srl.plan.dry_run import dry_run as tried
 
@@ -172,6 +174,24 @@ def _fits(fitting: Fitting, configs: Sequence[TrainConfig], devices: Devices | N
     found["fits"] = most.fits and (need <= free or devices is not None)  # the disk is not that of GPUs elsewhere
     if not most.fits:
         found["memory"]["after_a_change_gib"] = fitting.changes(configs[0], place)
+    return found
+
+
+def _costs(fitting: Fitting, config: TrainConfig, ranks: int) -> Found:
+    """An update of each srl stage on H100s, with lengths that were measured on another corpus."""
+    from swe_srl.plan.costs import CORPUS, H100, KEPT, Sharing, cost_of, hours
+
+    found: Found = {}
+    for stage in config.stage:
+        if isinstance(stage, SrlStage):
+            one = cost_of(config, stage, fitting.shape(None), CORPUS, KEPT, Sharing(tree=stage.prefix_sharing))
+            found[stage.name] = {
+                "learnt_tokens": round(one.learnt_tokens),
+                "prefilled_tokens": round(one.prefill_tokens),
+                "decoded_tokens": round(one.decode_tokens),
+                "pflop": round((one.learn_flops + one.prefill_flops + one.decode_flops) / 1e15, 1),
+                "seconds_on_h100": round(3600 * hours(one, 1, ranks, H100)),
+            }
     return found
 
 

@@ -27,7 +27,7 @@ def really_held(model: Any, one: Pass) -> Held:
     if one.share:
         share_prefixes(model)
     if one.lora is not None:
-        model = with_lora(model, one.lora, 0)
+        model = with_lora(model.to(one.dtype), one.lora, 0)  # as it is loaded where an adapter is trained
     if one.checkpointing:
         checkpoint_activations(model)
     for parameter in model.parameters():

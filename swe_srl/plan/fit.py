@@ -131,6 +131,7 @@ class Fitting:
             ranks=devices.ranks,
             element=dtype.itemsize,
             device=devices.kind,
+            frozen=dtype.itemsize,
             engines=1 + (isinstance(stage, RlvrStage) and stage.max_lag > 0),
             vllm=config.engine.kind == "vllm",
             sleeps=config.engine.sleep,

@@ -92,7 +92,7 @@ def _counted(config: Any, layers: int, one: Pass, piece: Piece) -> Held:
 def _model(config: Any, layers: int, one: Pass) -> Any:
     from transformers import AutoModelForCausalLM
 
-    dtype = torch.float32 if one.masters else one.dtype
+    dtype = torch.float32 if one.masters and one.lora is None else one.dtype  # what is frozen is in the compute type
     with torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(_shortened(config, layers), dtype=dtype)
         model.eval()
