@@ -50,8 +50,8 @@ class Fit:
     @property
     def host(self) -> int:
         """Bytes of the host's memory while weights are read there, by every rank of a node."""
-        shape = self.work.shape
-        return FLOAT32 * shape.parameters * min(self.devices.ranks, _OF_A_NODE) if self.devices.kind == "cuda" else 0
+        shape, size = self.work.shape, self.work.frozen if self.work.shape.adapter else FLOAT32
+        return size * shape.parameters * min(self.devices.ranks, _OF_A_NODE) if self.devices.kind == "cuda" else 0
 
     @property
     def fits(self) -> bool:
