@@ -46,6 +46,7 @@ class Rooms:
         self._changed = threading.Condition()
         self._empty: deque[Door | SandboxError] = deque()  # an error: why one could not be had
         self._actors: set[Any] = set()
+        self._placed: set[Any] = set()  # of them, those that have a place
         self._waiting = self._starting = 0
         self._closed = False
 
@@ -77,10 +78,11 @@ class Rooms:
         with self._changed:
             self._closed = True
             actors, self._actors = list(self._actors), set()
+            placed = list(self._placed)
             self._changed.notify_all()
-        left = [actor.leave.remote() for actor in actors]
+        left = [actor.leave.remote() for actor in placed]
         with contextlib.suppress(Exception):  # of lost ones nothing is left to close
-            ray.wait(left, num_returns=len(left), timeout=_LEAVE_S)
+            ray.wait(left, num_returns=max(len(left), 1), timeout=_LEAVE_S)
         for actor in actors:
             _end(actor)
 
@@ -132,6 +134,8 @@ class Rooms:
             self._starting -= 1
             if isinstance(found, SandboxError):
                 self._actors.discard(actor)
+            else:
+                self._placed.add(actor)
             self._empty.append(found)
             self._changed.notify_all()
 
@@ -140,6 +144,7 @@ class Rooms:
         with self._changed:
             if door.lost:
                 self._actors.discard(door.actor)
+                self._placed.discard(door.actor)
             else:
                 self._empty.append(door)
             self._changed.notify_all()
