@@ -24,7 +24,7 @@ class Lengths:
 # Measured: benchmarks/lengths.py, 512 draws of ../shared/data/corpus by Qwen2.5's tokenizer, in the paper's prompts.
 CORPUS = Lengths(prompt=1339, answer=208, shared=0.416)
 CORPUS_FULL = Lengths(prompt=7488, answer=208, shared=0.459)  # with prompt.window = "all"
-KEPT = 0.85  # of the groups that are drawn: the quickstart's small network, .83 to .90; a 7B model's is not known
+KEPT = 0.85  # of the groups that are drawn: networks of half a million weights, .83 to .90; not known for 7B
 
 
 @dataclass(frozen=True, slots=True)
