@@ -247,7 +247,8 @@ def test_a_run_tells_of_its_fleet(ray_cluster: Any, tmp_path: Path) -> None:
     assert (found["episodes"], found["resolved"]) == (4, 4)
     last = [row for row in read_events(tmp_path / "run") if row["event"] == "fleet"][-1]
     assert all(key == "event" or key.startswith("time") for key in last)
-    assert last["time/fleet/open"] == last["time/fleet/lost"] == 0
+    assert last["time/fleet/lost"] == 0
+    assert not any("attempts" in one["open"] for one in last["time/fleet/nodes"].values())  # graders may go on
     closed = sum((Counter(one["closed"]) for one in last["time/fleet/nodes"].values()), Counter())
     assert closed["attempts"] == 4
     assert last["time/fleet/per_minute"] > 0
@@ -264,7 +265,7 @@ with reach(sys.argv[1], sys.argv[2]) as fleet, fleet.pool("attempts", max_open=1
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
 @pytest.mark.parametrize("kind", ["local", "runc"])
 def test_nothing_stays_of_a_driver_that_ends(ray_cluster: Any, tmp_path: Path, kind: str, how: signal.Signals) -> None:
     from swe_srl.sandboxes.reaper import sweep
