@@ -17,6 +17,9 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+# A thread that still waits for an answer when the driver leaves its cluster would start another cluster by asking.
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
+
 import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

@@ -11,6 +11,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from swe_srl.errors import NodeLostError, SandboxError
+from swe_srl.fleet.line import Line
 from swe_srl.sandboxes import ExecResult
 
 ANSWER_S = 120.0  # to read, write, fork or close, and for an answer beyond a command's own time
@@ -19,8 +20,8 @@ ANSWER_S = 120.0  # to read, write, fork or close, and for an answer beyond a co
 class Door:
     """An actor on a node. Once it did not answer it is `lost`, and nothing is asked of it any more."""
 
-    def __init__(self, actor: Any, node: str, emptied: Callable[[Door], None]) -> None:
-        self.actor, self.node, self.lost = actor, node, False
+    def __init__(self, line: Line, actor: Any, node: str, emptied: Callable[[Door], None]) -> None:
+        self._line, self.actor, self.node, self.lost = line, actor, node, False
         self.what = ""  # that its sandbox is for
         self._emptied, self._open, self._lock = emptied, 0, threading.Lock()
 
@@ -29,7 +30,8 @@ class Door:
         if self.lost:
             raise NodeLostError(f"node {self.node} was lost, and this sandbox with it")
         try:
-            return ray.get(getattr(self.actor, method).remote(*args), timeout=limit_s)
+            with self._line.call():
+                return ray.get(getattr(self.actor, method).remote(*args), timeout=limit_s)
         except GetTimeoutError:
             why = f"it did not answer for {limit_s:g} seconds"
         except RayTaskError as error:

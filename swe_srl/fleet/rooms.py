@@ -18,6 +18,7 @@ from ray.exceptions import RayError
 
 from swe_srl.errors import NodeLostError, SandboxError
 from swe_srl.fleet.ledger import Ledger
+from swe_srl.fleet.line import Line
 from swe_srl.fleet.remote import Door, RemoteSandbox
 from swe_srl.fleet.room import Facts, Room, code
 from swe_srl.fleet.trees import Packed
@@ -35,7 +36,7 @@ class Rooms:
     """Of one kind of sandbox. Threads may call it side by side."""
 
     def __init__(self, kind: str, ledger: Ledger) -> None:
-        self._kind, self._ledger = kind, ledger
+        self._kind, self._ledger, self._line = kind, ledger, Line()
         self._actor: Any = ray.remote(Room).options(
             num_cpus=0,
             resources={SLOT: 1},
@@ -85,6 +86,7 @@ class Rooms:
             ray.wait(left, num_returns=max(len(left), 1), timeout=_LEAVE_S)
         for actor in actors:
             _end(actor)
+        self._line.cut(_LEAVE_S)
 
     def wake(self) -> None:
         """Let those look again who wait."""
@@ -121,11 +123,14 @@ class Rooms:
         """Wait until it has a place, or none can be had for it."""
         found: Door | SandboxError
         try:
-            facts: Facts = ray.get(actor.facts.remote())
+            with self._line.call():
+                facts: Facts = ray.get(actor.facts.remote())
             if facts.code == code():
-                found = Door(actor, facts.node, self._emptied)
+                found = Door(self._line, actor, facts.node, self._emptied)
             else:  # a node that came later: the others were asked at the beginning
                 found = SandboxError(f"node {facts.node} runs another version of swe-srl: install this one there")
+        except NodeLostError as error:
+            found = error
         except RayError as error:
             found = NodeLostError(f"a room on the fleet did not start: {str(error).strip().splitlines()[-1][:300]}")
         if isinstance(found, SandboxError):
