@@ -265,8 +265,11 @@ with reach(sys.argv[1], sys.argv[2]) as fleet, fleet.pool("attempts", max_open=1
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
-@pytest.mark.parametrize("kind", ["local", "runc"])
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [("local", signal.SIGINT), ("runc", signal.SIGINT), ("runc", signal.SIGKILL)],  # `local` isolates nothing
+    ids=["local-interrupted", "runc-interrupted", "runc-killed"],
+)
 def test_nothing_stays_of_a_driver_that_ends(ray_cluster: Any, tmp_path: Path, kind: str, how: signal.Signals) -> None:
     from swe_srl.sandboxes.reaper import sweep
 
