@@ -189,13 +189,11 @@ def test_images_are_pulled_ahead_and_pruned_behind_docker(base: str) -> None:
     assert images.ahead([one, two], prune=False)[other].startswith(f"image missing: {other} (")
     assert images.ahead(load(TasksConfig(source="bugfix"), 2), prune=False) == {}
     assert images.ahead([one, two], prune=False, pull=False) == {}  # who opens it says so
-    with (
-        Pool("docker", max_open=1, pull=False) as pool,
-        pytest.raises(SandboxError, match=f"image missing: {other} is not here, and images.pull is false"),
-        opened(one, pool),
-    ):
-        pass
-    assert grade(one, GOLD, pool, CONFIG).reason == f"image missing: {other} is not here, and images.pull is false"
+    missing = f"image missing: {other} is not here, and images.pull is false"
+    with Pool("docker", max_open=1, pull=False) as pool:
+        with pytest.raises(SandboxError, match=missing), opened(one, pool):
+            pass
+        assert grade(one, GOLD, pool, CONFIG).reason == missing
 
 
 def test_images_that_do_not_fit_are_refused_before_one_is_pulled_docker(base: str) -> None:
