@@ -176,7 +176,8 @@ def test_an_engine_a_rank(tmp_path: Path) -> None:
     ranks = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run([*ranks, *script], capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert sorted(done.stdout.split("\n"))[-2:] == ["rank 0: as the trainer", "rank 1: as the trainer"]
+    for rank in (0, 1):  # their lines may run into one another
+        assert f"rank {rank}: as the trainer" in done.stdout
 
 
 # ------------------------------------------------------------------------------------------- configs
