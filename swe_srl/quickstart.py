@@ -24,7 +24,7 @@ from swe_srl.evaluate.grids import Grid
 from swe_srl.evaluate.metrics import Interval, Mode, paired
 from swe_srl.evaluate.offline import evaluate_steps
 from swe_srl.evaluate.plots import learning_curve
-from swe_srl.evaluate.report import MODE_NAMES, MODES, difference_table, drift, kind_table, table
+from swe_srl.evaluate.report import MODE_NAMES, difference_table, drift, kind_table, table
 from swe_srl.ingest import ingest
 from swe_srl.loading import load
 from swe_srl.runs import read_events
@@ -108,7 +108,7 @@ def run_seed(seed: int, out: Path) -> Result:
     console.print(table(comparison), difference_table(comparison), kind_table(comparison))
     gains: dict[tuple[str, Mode], Interval] = {}
     remarks = list(comparison.remarks)
-    for mode in MODES:
+    for mode in comparison.policies[SRL]:
         for other in (WARM, MORE):
             difference = paired(comparison.policies[SRL][mode], comparison.policies[other][mode])
             similarity = difference["similarity"]
