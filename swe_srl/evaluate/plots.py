@@ -53,7 +53,8 @@ def plot(comparison: Comparison, path: Path) -> Path:
     panels[0].set_yticks(range(len(names)), names)
     panels[0].set_ylim(len(names) - 0.5, -0.5)
     panels[2].set_xlim(-0.04, 1.04)
-    keys = [("floor", FLOOR_COLOR), *((MODE_NAMES[mode], COLORS[mode]) for mode in MODES)]
+    asked = [mode for mode in MODES if any(mode in modes for modes in comparison.policies.values())]
+    keys = [("floor", FLOOR_COLOR), *((MODE_NAMES[mode], COLORS[mode]) for mode in asked)]
     handles = [Line2D([], [], color=color, marker="o", label=label) for label, color in keys]
     handles.append(Line2D([], [], color=FLOOR_COLOR, linestyle="--", label="best floor"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
