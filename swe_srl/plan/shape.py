@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from swe_srl.config import Lora, ModelConfig, Scratch
+from swe_srl.config import Lora, ModelConfig
 
 SHAPES = "shapes"  # beside a config: shapes/OWNER/NAME/config.json, for a hub's models that are not here yet
 
@@ -45,31 +45,16 @@ def network(model: ModelConfig, config_path: str | None = None) -> tuple[Any, st
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from swe_srl.train.model import readable
+    from swe_srl.train.model import readable, scratch_config
 
     if model.path is None:
+        made = scratch_config(model.scratch, model.scratch.vocabulary)  # which may come out smaller
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(_scratch(model.scratch)), "model.scratch"
+            return AutoModelForCausalLM.from_config(made), "model.scratch"
     beside = Path(config_path or ".").parent / SHAPES / model.path
     path = str(beside) if not Path(model.path).exists() and (beside / "config.json").is_file() else model.path
     with readable(path), torch.device("meta"):
         return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path)), path
-
-
-def _scratch(size: Scratch) -> Any:
-    """That of the network which is made where no model is named; its vocabulary may come out smaller."""
-    from transformers import Qwen2Config
-
-    return Qwen2Config(
-        vocab_size=size.vocabulary,
-        hidden_size=size.hidden,
-        intermediate_size=size.intermediate,
-        num_hidden_layers=size.layers,
-        num_attention_heads=size.heads,
-        num_key_value_heads=size.kv_heads,
-        max_position_embeddings=size.max_positions,
-        tie_word_embeddings=True,
-    )
 
 
 def shape_of(model: Any, source: str, lora: Lora | None = None) -> Shape:

@@ -108,7 +108,7 @@ def _first_line(error: Exception) -> str:
 def build_scratch(texts: Iterable[str], scratch: Scratch, seed: int, folder: Path) -> None:
     """Write a Qwen2-architecture network and its tokenizer, learnt from `texts`, as a Hugging Face folder."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+    from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
     from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
     from swe_srl.render import PLAIN_TEMPLATE
@@ -138,23 +138,28 @@ def build_scratch(texts: Iterable[str], scratch: Scratch, seed: int, folder: Pat
     tokenizer.chat_template = PLAIN_TEMPLATE
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = Qwen2ForCausalLM(
-            Qwen2Config(
-                vocab_size=len(tokenizer),
-                hidden_size=scratch.hidden,
-                intermediate_size=scratch.intermediate,
-                num_hidden_layers=scratch.layers,
-                num_attention_heads=scratch.heads,
-                num_key_value_heads=scratch.kv_heads,
-                max_position_embeddings=scratch.max_positions,
-                tie_word_embeddings=True,
-                bos_token_id=None,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        )
+        config = scratch_config(scratch, len(tokenizer))
+        config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+        model = Qwen2ForCausalLM(config)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def scratch_config(size: Scratch, vocabulary: int) -> Any:
+    """Of the network that is made on the spot."""
+    from transformers import Qwen2Config
+
+    return Qwen2Config(
+        vocab_size=vocabulary,
+        hidden_size=size.hidden,
+        intermediate_size=size.intermediate,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        num_key_value_heads=size.kv_heads,
+        max_position_embeddings=size.max_positions,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+    )
 
 
 def _without_tags(text: str) -> str:
