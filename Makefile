@@ -48,7 +48,7 @@ $(VLLM_STAMP): pyproject.toml
 	touch $(VLLM_STAMP)
 
 test-vllm: vllm  ## every engine's conformance suite, vLLM's too
-	$(VLLM_VENV)/bin/python -m pytest tests/test_engine.py tests/test_vllm.py
+	$(VLLM_VENV)/bin/python -m pytest tests/test_engine.py tests/test_vllm.py tests/test_dry_run.py
 
 check: install  ## what must hold before a commit
 	$(BIN)/ruff check .
