@@ -331,6 +331,7 @@ def test_two_hundred_episodes_and_a_lost_node(tmp_path: Path) -> None:
     keys = Counter((row["task"]["task_id"], row["sample"]) for row in rows)
     assert len(keys) == 200
     assert set(keys.values()) == {1}
-    assert any(row["attempts"] == 2 for row in rows), "nothing was under way there"
+    # An attempt, a grading, or a sandbox that was just being opened: which of them is chance.
+    assert [row for row in read_events(tmp_path / "run") if row["event"] == "fleet"][-1]["time/fleet/lost"] > 0
     verdicts = [json.loads(line) for line in (tmp_path / "run" / "verdicts.jsonl").read_bytes().splitlines()]
     assert len({(row["task_id"], row["patch"]) for row in verdicts}) == len(verdicts)
