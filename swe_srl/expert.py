@@ -55,7 +55,7 @@ class Place:
 class Fix:
     """What is wrong, in the order in which it is found, and what the issue shows: a call of `asked`, or none.
 
-    `told`: the issue says what to write instead.
+    `told`: the issue says what to write instead. `spot`: it says which few signs of the function are to be which.
     """
 
     places: tuple[Place, ...]
@@ -63,6 +63,7 @@ class Fix:
     call: str = ""
     asked: Place | None = None
     told: bool = False
+    spot: tuple[str, str] | None = None
 
     @property
     def first(self) -> Place:
@@ -123,6 +124,9 @@ def find_fix(task: Task, sandbox: Sandbox) -> Fix:
     patch = PatchSet(task.gold_patch)
     places = [_place(file.path, texts[file.path], run) for file in patch for hunk in file for run in _runs(hunk)]
     assert len(places) == 1 or not any("\n" in place.new for place in places), f"{task.task_id}: lines will move"
+    if task.clarity == "spot":
+        _, _, wrong, right = re.findall(r"`([^`]*)`", task.issue)
+        return Fix(tuple(places), task.kind, told=True, spot=(wrong, right))
     calls = re.findall(rf"`({places[0].package}\.(\w+)\([^`]*)`", task.issue)
     assert len(calls) <= 1, f"{task.task_id}: the issue calls more than one function"
     call, function = calls[0] if calls else ("", "")
@@ -205,6 +209,8 @@ class Walk:
         return Move(self.say("view", place), _view(place, self.habits), place.old or f"{self.fix.first.function}(")
 
     def edit(self, place: Place) -> Move:
+        if self.fix.spot:
+            return Move(self.say("told", place), _sed(*self.fix.spot, place.path, f"/def {place.function}(/,/^$/"))
         if self.fix.told:
             return Move(self.say("told", place), _edit(place, self.habits))
         return Move(diagnosis(place.function, place.old, place.new, self.fix.kind, self.rng), _edit(place, self.habits))
@@ -278,10 +284,14 @@ def _view(place: Place, habits: Habits) -> Action:
 
 def _edit(place: Place, habits: Habits) -> Action:
     if not habits.editor:
-        mark = "|" if "/" in place.old + place.new else "/"
-        old = re.sub(r"([\\*\[])", r"\\\1", place.old)
-        new = re.sub(r"([\\&])", r"\\\1", place.new).replace("\n", "\\n")
-        return _bash(f"sed -i 's{mark}{old}{mark}{new}{mark}' {place.path}")
+        return _sed(place.old, place.new, place.path)
     path = f"{TREE}/{place.path}"
     values = {"command": "str_replace", "path": path, "old_str": place.old, "new_str": place.new}
     return Action("str_replace_editor", values)
+
+
+def _sed(old: str, new: str, path: str, lines: str = "") -> Action:
+    mark = "|" if "/" in old + new else "/"
+    old = re.sub(r"([\\*\[])", r"\\\1", old)
+    new = re.sub(r"([\\&])", r"\\\1", new).replace("\n", "\\n")
+    return _bash(f"sed -i '{lines}s{mark}{old}{mark}{new}{mark}' {path}")

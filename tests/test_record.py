@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -149,6 +150,14 @@ def test_a_fix_that_is_told_is_written_at_once(tmp_path: Path) -> None:
         for name in ("old_str", "new_str"):
             assert f"`{first.arguments[name]}`" in trajectory.issue
         assert first.arguments["path"].removeprefix(f"{TREE}/") in trajectory.issue
+
+
+def test_a_spot_that_is_told_is_changed_at_once(tmp_path: Path) -> None:
+    record(SUITE / "spots.jsonl", tmp_path, copies=1, seed=0, sandbox_kind="local", limit=2)
+    for trajectory in read(tmp_path):
+        function, path, wrong, right = re.findall(r"`([^`]*)`", trajectory.issue)
+        edits = [turn.action.arguments.get("command") for turn in trajectory.acted if turn.action]
+        assert f"sed -i '/def {function}(/,/^$/s/{wrong}/{right}/' {path}" in edits[:2]
 
 
 @pytest.mark.parametrize("kind", list(BACKENDS))

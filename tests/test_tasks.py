@@ -77,6 +77,20 @@ def test_tasks_whose_fix_is_told_are_those_of_one_line() -> None:
     assert (done.returncode, done.stdout) == (0, "2 tasks are as they say\n"), done.stdout + done.stderr
 
 
+def test_tasks_whose_spot_is_told() -> None:
+    spots = load_tasks(SUITE / "spots.jsonl")
+    told = [task.task_id for task in load_tasks(SUITE / "told.jsonl")]
+    assert [task.task_id for task in spots] == [one for one in told if one in {task.task_id for task in spots}]
+    assert {name: len(load_tasks(SUITE / "spots.jsonl", name)) for name in load_split(SUITE)} == {
+        "train": 41,
+        "validation": 11,
+        "test": 23,
+    }
+    assert {task.clarity for task in spots} == {"spot"}
+    done = check("--spots", "--variants", "1", spots[0].task_id, spots[-1].task_id)
+    assert (done.returncode, done.stdout) == (0, "2 tasks are as they say\n"), done.stdout + done.stderr
+
+
 def test_a_sample_is_as_it_says() -> None:
     done = check("textkit__4", "spans__7", "coins__8", "almanac__9", "codes__10")
     assert (done.returncode, done.stdout) == (0, "5 tasks are as they say\n"), done.stdout + done.stderr

@@ -1,10 +1,11 @@
-"""Check the suite by running it: `python environments/bugfix/check.py [--told] [--variants N] [task_id …]`.
+"""Check the suite by running it: `python environments/bugfix/check.py [--told | --spots] [--variants N] [task_id …]`.
 
 For each task: the package's tests pass; with the gold patch taken back exactly `fail_to_pass` fail and
 exactly `pass_to_pass` pass; with the gold patch applied again all pass; the patch touches no test and as many
 places as `difficulty` says; the issue names no file, and a function unless it is vague. With `--told`, the same for
-the tasks of told.jsonl, whose issue names the file, its line and the right one; with `--variants N`, for the first N
-variants of each task instead. Writes nothing; exits with 1 and says what is wrong if any is.
+the tasks of told.jsonl, whose issue names the file, its line and the right one; with `--spots`, for those of spots.jsonl,
+whose issue names the function, the file, and which signs are to be which; with `--variants N`, for the first N variants
+of each task instead. Writes nothing; exits with 1 and says what is wrong if any is.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from swe_srl.threads import in_order
 from swe_srl.types import Task
 
 TASKS = Path(__file__).resolve().parent / "tasks.jsonl"
-TOLD = TASKS.with_name("told.jsonl")
 ONE_PLACE = ("token", "line", "branch")
 CLARITY = ("exact", "loose", "vague")
 
@@ -34,12 +34,13 @@ CLARITY = ("exact", "loose", "vague")
 def main() -> int:
     parser = argparse.ArgumentParser(description="Check the suite by running it.")
     parser.add_argument("names", nargs="*", metavar="task_id")
-    parser.add_argument("--told", action="store_true", help="the tasks of told.jsonl instead")
+    files = parser.add_mutually_exclusive_group()
+    for name in ("told", "spots"):
+        files.add_argument(f"--{name}", dest="file", action="store_const", const=f"{name}.jsonl", default=TASKS.name)
     parser.add_argument("--variants", type=int, metavar="N", help="the first N variants of each task instead")
     asked = parser.parse_args()
-    tasks = [
-        task for task in load_tasks(TOLD if asked.told else TASKS) if not asked.names or task.task_id in asked.names
-    ]
+    every = load_tasks(TASKS.with_name(asked.file))
+    tasks = [task for task in every if not asked.names or task.task_id in asked.names]
     if asked.variants is not None:
         tasks = [variant(task, number) for task in tasks for number in range(asked.variants)]
     in_split = {package for packages in load_split(TASKS).values() for package in packages}
@@ -93,6 +94,12 @@ def looks(task: Task) -> list[str]:
         return problems + [
             f"the issue does not tell {part}" for part in [f"`{file}`", *lines] if part not in task.issue
         ]
+    if task.clarity == "spot":
+        _, file, wrong, right = re.findall(r"`([^`]*)`", task.issue)
+        old, new = ("".join(line.value for line in patch[0][0] if line.line_type == sort) for sort in "-+")
+        if file != patch[0].path or old.replace(wrong, right, 1) != new:
+            problems.append(f"the issue does not tell the change of {file}")
+        return problems
     package = patch[0].path.partition("/")[0]
     called = re.search(rf"`{package}\.\w+\(", task.issue) is not None
     if task.clarity not in CLARITY or called != (task.clarity != "vague"):

@@ -1,9 +1,10 @@
-"""mutations/ and packages/ → tasks.jsonl and told.jsonl: `python environments/bugfix/make.py`.
+"""mutations/ and packages/ → tasks.jsonl, told.jsonl and spots.jsonl: `python environments/bugfix/make.py`.
 
 Each mutation is put into a copy of its package. The issue's {want} and {got} are what the call really gives
 before and after; the tests of both lists are what pytest says of the broken copy; the gold patch is git's
 diff from the broken copy to the package; `difficulty` follows from that patch, `clarity` from the issue.
-told.jsonl has those tasks whose fix is one line for another, with issues that tell it.
+told.jsonl has those tasks whose fix is one line for another, with issues that tell it; spots.jsonl those of them whose
+fix is a few signs in a function, with issues that name the function and the signs.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from git import Repo
 from unidiff.patch import PatchSet
 
 HERE = Path(__file__).resolve().parent
+SPOT = 6  # tokens at most, of what is wrong and what is right
 TEST_COMMAND = "python -m pytest -rA"
 
 
@@ -35,7 +37,9 @@ def main() -> None:
             rows.append(make(package, number, mutation))
             print(rows[-1]["task_id"], "|", rows[-1]["issue"], file=sys.stderr)
     write_rows("tasks.jsonl", rows)
-    write_rows("told.jsonl", [told(row) for row in rows if row["difficulty"] in ("token", "line")])
+    of_a_line = [row for row in rows if row["difficulty"] in ("token", "line")]
+    write_rows("told.jsonl", [told(row) for row in of_a_line])
+    write_rows("spots.jsonl", [row for row in map(spot, of_a_line) if row])
 
 
 def write_rows(name: str, rows: list[dict[str, Any]]) -> None:
@@ -47,6 +51,41 @@ def told(row: dict[str, Any]) -> dict[str, Any]:
     file = PatchSet(row["gold_patch"])[0]
     old, new = (next(line.value.strip() for line in file[0] if line.line_type == sort) for sort in "-+")
     return {**row, "issue": f"In `{file.path}` `{old}` should be `{new}`.", "clarity": "told"}
+
+
+def spot(row: dict[str, Any]) -> dict[str, Any] | None:
+    """The task with an issue that says which few signs of which function are to be which; None if they are many."""
+    file = PatchSet(row["gold_patch"])[0]
+    removed, added = (next(line.value for line in file[0] if line.line_type == sort) for sort in "-+")
+    broken = (HERE / "packages" / row["repository"] / file.path).read_text().replace(added, removed)
+    function = re.findall(r"^def (\w+)", broken[: broken.index(removed) + len(removed)], re.MULTILINE)[-1]
+    text = re.search(rf"^def {function}\(.*?(?:\n\n|\Z)", broken, re.MULTILINE | re.DOTALL)
+    assert text
+    old, new = (re.findall(r"\w+|.", line.strip()) for line in (removed, added))
+    first, last = 0, 0  # what both begin and end with
+    while first < min(len(old), len(new)) and old[first] == new[first]:
+        first += 1
+    while last < min(len(old), len(new)) - first and old[-1 - last] == new[-1 - last]:
+        last += 1
+    while True:  # what stands beside it makes it the only one
+        wrong, good = ("".join(part[first : len(part) - last]) for part in (old, new))
+        if good and alone(wrong, text[0]):
+            break
+        if first == last == 0:
+            return None
+        first, last = (first - 1, last) if first else (first, last - 1)
+    if max(len(old), len(new)) - first - last > SPOT:
+        return None
+    issue = f"In `{function}` of `{file.path}` `{wrong}` should be `{good}`."
+    return {**row, "issue": issue, "clarity": "spot"}
+
+
+def alone(wrong: str, function: str) -> bool:
+    """Whether sed finds it once in the function, under other names too; a dot stands for any sign there."""
+    if not wrong.strip() or len(re.findall(re.escape(wrong).replace(r"\.", "."), function)) != 1:
+        return False
+    words = tomllib.loads((HERE / "words.toml").read_text())
+    return not any(wrong in word for kind in words.values() for word in kind.split())
 
 
 def make(package: str, number: int, mutation: dict[str, Any]) -> dict[str, Any]:
