@@ -37,6 +37,16 @@ def folder_aside(path: Path) -> Iterator[Path]:
     sync_folder(path.parent)
 
 
+def of_rank(path: Path, rank: int) -> Path:
+    """The file of one of several processes, each of which appends to its own; the first one's has the plain name."""
+    return path.with_name(f"{path.stem}.rank_{rank}{path.suffix}") if rank else path
+
+
+def of_ranks(path: Path) -> list[Path]:
+    """Those that are there, however many processes wrote them."""
+    return [*([path] if path.exists() else []), *sorted(path.parent.glob(f"{path.stem}.rank_*{path.suffix}"))]
+
+
 def link_aside(path: Path, target: str) -> None:
     """Point a symbolic link somewhere else at once."""
     aside = path.with_name(path.name + ".tmp")

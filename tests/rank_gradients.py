@@ -14,6 +14,7 @@ os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"  # before to
 
 import torch
 from made import make_group, make_qwen2
+from test_rlvr import groups_of_episodes
 
 from swe_srl.config import Lora
 from swe_srl.train.distributed import World
@@ -44,6 +45,7 @@ class Case:
     again: bool = False  # activations are computed again
     rank: int | None = None  # of an adapter
     tied: bool = False
+    attempts: bool = False  # of several turns, as in RLVR
     dtype: torch.dtype = torch.float32
     bound: float = 1e-5  # relative norm of the difference, for each tensor
 
@@ -54,6 +56,7 @@ CASES = {
     "trunks, computed again": Case(budget=24, again=True),
     "rows": Case(share=False, budget=60),
     "tied": Case(budget=24, tied=True),
+    "attempts": Case(budget=24, attempts=True),
     "lora": Case(budget=24, rank=4),
     # one process computes in bfloat16 from float32 weights by autocast, ranks gather bfloat16 ones: rounded otherwise
     "bfloat16": Case(budget=24, dtype=torch.bfloat16, bound=0.1),
@@ -94,7 +97,7 @@ def computed(case: Case, world: World) -> dict[str, Any]:
         checkpoint_activations(model)
     if world.size > 1:
         model = shard(model, case.dtype, world)
-    stage, batch = SrlStage(name="srl", steps=1), reinforced(groups())
+    stage, batch = SrlStage(name="srl", steps=1), reinforced(groups_of_episodes() if case.attempts else groups())
     pieces = pack(share_of(batch.strands, world), case.budget, share=case.share)
     for piece in in_step(model, pieces):
         logp_N, _ = log_probs(model, piece, batch.ids_N[piece.slot_N], 1.0, case.dtype)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from types import FrameType
 from typing import Any
 
@@ -35,6 +36,8 @@ if __name__ == "__main__":
     rank, how, function, file, under, times = sys.argv[1:7]
     if os.environ.get("RANK", "0") == rank:
         point = Point("here", function, file, under, None, int(times))
-        sys.setprofile((killer if how == "kill" else failer)(point))
+        profile = (killer if how == "kill" else failer)(point)
+        sys.setprofile(profile)
+        threading.setprofile(profile)  # attempts have threads of their own
     sys.argv = ["swe-srl", *sys.argv[8:]]
     main()

@@ -348,15 +348,18 @@ def rlvr_config(folder: Path, model: str | None, **changes: Any) -> TrainConfig:
     return tiny_config(folder, **tables | changes)
 
 
-@pytest.fixture(scope="module")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> str:
+def warmed(folder: Path) -> str:
     """A network that writes what the experts do, now this, now that."""
-    folder = tmp_path_factory.mktemp("warm")
     sft = {"name": "warm", "kind": "sft", "steps": 80, "batch": 8, "lr": 1e-2, "warmup": 0.1, "validate_every": 80}
     logs = write_logs(folder / "expert.jsonl", [expert(number) for number in range(8)])
     data = {"path": str(logs), "validation": ["delta"], "test": ["omega"]}
     config = tiny_config(folder, data=data, engine={"max_tokens": 60}, stage=[sft])
     return str(train(config)["checkpoint"])
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return warmed(tmp_path_factory.mktemp("warm"))
 
 
 LAG = {"max_lag": 1, "sampler_weight_cap": 2.0, "steps": 4, "save_every": 3, "validate_every": 4}

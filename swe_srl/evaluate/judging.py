@@ -1,7 +1,8 @@
 """Verdicts of a run: patches are graded while others are still being made, and each verdict is kept.
 
 `verdicts.jsonl` has a line for each (task, patch): a run that goes on, or a second one in its folder, grades nothing
-twice. What infrastructure kept from being graded is not written: the next start grades it.
+twice. Of several ranks each has its own file, and begins with what all of them know. What infrastructure kept from
+being graded is not written: the next start grades it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 import orjson
 
 from swe_srl.agent_config import GradeConfig
-from swe_srl.disk import write_aside
+from swe_srl.disk import of_rank, of_ranks, write_aside
 from swe_srl.episodes import Episode
 from swe_srl.evaluate.grading import grade
 from swe_srl.progress import bar
@@ -38,12 +39,17 @@ class Judging:
     """
 
     def __init__(
-        self, folder: Path, pool: Pool, config: GradeConfig | None, over: Callable[[Task], None] | None = None
+        self,
+        folder: Path,
+        pool: Pool,
+        config: GradeConfig | None,
+        over: Callable[[Task], None] | None = None,
+        rank: int = 0,
     ) -> None:
         self._over = over
-        self._path, self._pool, self._config = folder / FILE, pool, config
+        self._path, self._pool, self._config = of_rank(folder / FILE, rank), pool, config
         self._lock = threading.Lock()
-        self._known = _take_up(self._path)
+        self._known = _take_up(folder / FILE, self._path)
         self._asked: dict[Key, Future[Verdict]] = {}
         self._threads = ThreadPoolExecutor(config.workers if config is not None else 1, "swe-srl-grade")
 
@@ -116,15 +122,16 @@ def _key(episode: Episode) -> Key | None:
     return episode.task_id, hashlib.sha256(patch.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _take_up(path: Path) -> dict[Key, Verdict]:
-    """The verdicts that are there; a last line that a kill tore is cut off."""
-    if not path.exists():
-        return {}
-    *lines, torn = path.read_bytes().split(b"\n")
-    if torn:
-        write_aside(path, b"".join(line + b"\n" for line in lines))
-    rows = map(orjson.loads, lines)
-    return {(row["task_id"], row["patch"]): _verdict(row["verdict"]) for row in rows}
+def _take_up(plain: Path, own: Path) -> dict[Key, Verdict]:
+    """The verdicts that are there, of all ranks; a last line that a kill tore is cut off one's own file."""
+    found: dict[Key, Verdict] = {}
+    for path in of_ranks(plain):
+        *lines, torn = path.read_bytes().split(b"\n")
+        if torn and path == own:
+            write_aside(path, b"".join(line + b"\n" for line in lines))
+        for row in map(orjson.loads, lines):
+            found[row["task_id"], row["patch"]] = _verdict(row["verdict"])
+    return found
 
 
 def _verdict(values: Mapping[str, Any]) -> Verdict:

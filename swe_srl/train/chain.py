@@ -39,9 +39,10 @@ def train(config: TrainConfig) -> dict[str, Any]:
     Raises ConfigError, DataError, TemplateError and TrainingError.
     """
     world = World.here()
-    if world.size > 1 and config.attempts_tasks:
+    if world.size > 1 and (lags := [one.name for one in config.stage if isinstance(one, RlvrStage) and one.max_lag]):
         raise ConfigError(
-            f"an rlvr stage runs in one process so far, and there are {world.size}: start it without torchrun"
+            f"stage {lags[0]!r}: batches are drawn while updates run (max_lag > 0) in one process, and there are "
+            f"{world.size}: set max_lag = 0, or start it without torchrun"
         )
     if world.size > 1 and ":" in config.model.device:
         raise ConfigError(

@@ -13,9 +13,11 @@ import contextlib
 import io
 import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -25,6 +27,7 @@ U = TypeVar("U")
 
 # How long ranks wait for the slowest one's share of a round, or for one that is lost without a word on another node.
 WAIT = timedelta(minutes=30)
+_MEET_S = 5.0  # between two meetings of ranks that are at work for longer than that
 _LAST_WORDS = 16_384  # characters of what a rank would have said, kept for the case that it fails first
 
 
@@ -69,14 +72,41 @@ class World:
         distributed.broadcast_object_list(found, src=0)
         return found[0]
 
-    def shared(self, items: Sequence[T], made: Callable[[Sequence[T]], Iterable[U]]) -> Iterator[U]:
-        """What is made of the items, in their order: each rank makes that of a block, and has that of all."""
+    def shared(
+        self, items: Sequence[T], made: Callable[[Sequence[T]], Iterable[U]], *, for_long: bool = False
+    ) -> Iterator[U]:
+        """What is made of the items, in their order: each rank makes that of a block, and has that of all.
+
+        What may take longer than the slowest rank is waited for is made `for_long`, in a thread of its own.
+        """
         if self.size == 1:
             yield from made(items)
             return
         first, last = (len(items) * rank // self.size for rank in (self.rank, self.rank + 1))
-        for found in self.gather(list(made(items[first:last])) if first < last else []):
+
+        def own() -> list[U]:
+            return list(made(items[first:last])) if first < last else []
+
+        for found in self.gather(self._meeting(own) if for_long else own()):
             yield from found
+
+    def _meeting(self, make: Callable[[], U]) -> U:
+        """What is made, when every rank has made its own. They meet meanwhile: who is slow is not taken for lost."""
+        made: Future[U] = Future()
+
+        def work() -> None:
+            try:
+                made.set_result(make())
+            except BaseException as error:  # raised where it is waited for
+                made.set_exception(error)
+
+        threading.Thread(target=work, name="swe-srl-share", daemon=True).start()
+        while True:
+            done = bool(wait([made], _MEET_S).done)
+            if done and made.exception() is not None:
+                return made.result()
+            if all(self.gather(done)):
+                return made.result()
 
     def wait(self) -> None:
         """Until all are here: what rank 0 wrote before is there afterwards."""
@@ -85,6 +115,14 @@ class World:
 
 
 ALONE = World()
+
+
+def take_device() -> None:
+    """This rank's GPU is this thread's: a thread begins with the first one."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
 
 
 @contextlib.contextmanager
@@ -102,8 +140,7 @@ def ranks(command: str) -> Iterator[None]:
         print(f"swe-srl: of the commands only train is for torchrun, seen {command or 'none'}", file=sys.stderr)
         sys.exit(2)
     rank = int(os.environ["RANK"])
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    take_device()
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     said = _Tail()
     real = sys.stderr

@@ -1,6 +1,7 @@
 """Episodes of a training on disk, with their tokens, before anything is learnt from them.
 
 episodes/update_N.jsonl            as they end; once the update has used them a last line says with which rewards
+episodes/update_N.rank_R.jsonl     those that another rank than the first has made
 rollouts/episodes_N.jsonl.zst      those that were drawn for step N, for people: no ids, but what the tests said
 tasks.json                         which tasks were resolved never, always, or now and then, up to now
 
@@ -21,7 +22,7 @@ import orjson
 import zstandard
 
 from swe_srl import episodes
-from swe_srl.disk import write_aside
+from swe_srl.disk import of_rank, of_ranks, write_aside
 from swe_srl.episodes import Episode
 from swe_srl.errors import DataError
 from swe_srl.formats.document import Malformed
@@ -32,34 +33,30 @@ _FOLDER = "episodes"
 
 
 class Kept:
-    """A stage's. Of an update, an episode's number (`Episode.sample`) is its name."""
+    """A stage's. Of an update, an episode's number (`Episode.sample`) is its name. A rank adds to its own files."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder / _FOLDER
+    def __init__(self, folder: Path, rank: int = 0) -> None:
+        self._folder, self._rank = folder / _FOLDER, rank
 
     def take_up(self, update: int) -> tuple[dict[int, Episode], dict[int, Score]]:
-        """What an update has, by number: its episodes, and the scores with which it used them.
+        """What an update has, by number: its episodes, of all ranks, and the scores with which it used them.
 
         What a kill tore is cut off. Raises DataError for a line that is none of ours.
         """
-        path = self._path(update)
-        if not path.exists():
-            return {}, {}
-        *lines, torn = path.read_bytes().split(b"\n")
-        if torn:
-            write_aside(path, b"".join(line + b"\n" for line in lines))
         found: dict[int, Episode] = {}
         scores: dict[int, Score] = {}
-        for number, line in enumerate(lines, 1):
-            try:
-                document = json.loads(line)
-                if "scores" in document:
-                    scores = {name: Score(value, parts) for name, value, parts in document["scores"]}
-                else:
+        for path in of_ranks(self._folder / _name(update)):
+            for number, line in enumerate(_whole_lines(path), 1):
+                try:
+                    document = json.loads(line)
+                    if "scores" in document:
+                        scores = {name: Score(value, parts) for name, value, parts in document["scores"]}
+                        continue
                     episode = _episode(document)
+                except (ValueError, KeyError, TypeError, AttributeError, Malformed) as error:
+                    raise DataError(f"{path}:{number}: no episode of ours ({error!r}); take the line out") from None
+                if episode.finished or episode.sample not in found:  # what one rank lost another may have made since
                     found[episode.sample] = episode
-            except (ValueError, KeyError, TypeError, AttributeError, Malformed) as error:
-                raise DataError(f"{path}:{number}: no episode of ours ({error!r}); take the line out") from None
         if not scores:
             found = {name: episode for name, episode in found.items() if episode.finished}
         return found, scores
@@ -75,7 +72,7 @@ class Kept:
         episodes.append(self._path(update), {"scores": rewards})
 
     def _path(self, update: int) -> Path:
-        return self._folder / f"update_{update}.jsonl"
+        return of_rank(self._folder / _name(update), self._rank)
 
 
 Made = Sequence[tuple[Episode, Score, bool]]  # with its reward, and whether its group was live
@@ -126,7 +123,20 @@ class Told:
 
 def covered(folder: Path, step: int) -> Iterable[Path]:
     """Files of a stage's updates that a state after `step` of them covers."""
-    return [path for path in (folder / _FOLDER).glob("update_*.jsonl") if int(path.stem.split("_")[1]) < step]
+    names = (folder / _FOLDER).glob("update_*.jsonl")
+    return [path for path in names if int(path.name.removeprefix("update_").split(".")[0]) < step]
+
+
+def _name(update: int) -> str:
+    return f"update_{update}.jsonl"
+
+
+def _whole_lines(path: Path) -> list[bytes]:
+    """A file's; what a kill tore is cut off."""
+    *lines, torn = path.read_bytes().split(b"\n")
+    if torn:
+        write_aside(path, b"".join(line + b"\n" for line in lines))
+    return lines
 
 
 def _episode(document: Mapping[str, Any]) -> Episode:

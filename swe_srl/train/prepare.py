@@ -141,7 +141,9 @@ class Given:
             tasks, held_out = self.tasks.train, self.tasks.validation if settings.metric == "resolved" else []
             acting = replace(policy, temperature=settings.temperature, positions=_positions(model))
             drawn = replace(acting, engine=drawing)
-            rlvr = RlvrSource(tasks, held_out, drawn, acting, settings, self.arena, self.folder, config.seed)
+            rlvr = RlvrSource(
+                tasks, held_out, drawn, acting, settings, self.arena, self.folder, config.seed, self.world
+            )
             return rlvr, len(tasks), before.extended((), settings.name, prompt, tasks)
         walks = isinstance(settings, SrlStage) and settings.history == "own"
         steps = self._learnable(policy.renderer, "walked" if walks else "train")

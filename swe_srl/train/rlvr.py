@@ -6,6 +6,10 @@ as soon as it is whole: when the batch is full, what is still under way is left.
 
 An attempt's number in the stage is draw · G + its place in the group. Its turns' seeds are hashes of (seed, stage,
 update, task, number, turn): who was faster decides nothing.
+
+Of several ranks each makes the attempts of its share of a round's draws, with its own engine, sandboxes and graders;
+all then have all of them. Nobody leaves before a round is whole. What rank 0 finds on disk, of all ranks, is made again
+by none.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ from swe_srl.rollout import Job, Opened, rollout
 from swe_srl.tasks.opening import opened
 from swe_srl.train.arena import Arena
 from swe_srl.train.attempt_reward import ended_by, score, turns_of
+from swe_srl.train.distributed import ALONE, World, take_device
 from swe_srl.train.kept import Kept, Made, Told
 from swe_srl.train.objective import rewards
 from swe_srl.train.sources import Cursor, Order, in_rounds, teaches
@@ -58,6 +63,7 @@ class RlvrSource:
     arena: Arena
     folder: Path
     seed: int
+    world: World = ALONE
     order: Order = field(init=False)
     _by_id: dict[str, Task] = field(init=False)
     _kept: Kept = field(init=False)
@@ -73,13 +79,13 @@ class RlvrSource:
     def __post_init__(self) -> None:
         self.order = Order(len(self.tasks), seed_of(self.seed, self.stage.name))
         self._by_id = {task.task_id: task for task in (*self.tasks, *self.held_out)}
-        self._kept = Kept(self.folder)
+        self._kept = Kept(self.folder, self.world.rank)
 
     def __enter__(self) -> RlvrSource:
         arena, enter = self.arena, self._exits.enter_context
         self._place = enter(placed(arena.sandbox))
         graders = enter(self._place.pool("grading", max_open=arena.grading.workers, pull=arena.pull))
-        self._judging = enter(Judging(self.folder, graders, arena.grading))
+        self._judging = enter(Judging(self.folder, graders, arena.grading, rank=self.world.rank))
         rooms = enter(self._place.pool("attempts", max_open=arena.limits.workers, pull=arena.pull))
         self._opened, self._limits = partial(opened, pool=rooms), patient(arena.limits, rooms)
         self._told = Told.of(self.folder)
@@ -96,16 +102,22 @@ class RlvrSource:
 
     def groups(self, update: int, cursor: Cursor) -> Iterator[Group]:
         """In draw order, each as soon as it is whole. What the update has on disk is not made again."""
-        made = self._made[update] = _Made(*self._kept.take_up(update), _Timed(self.policy))
-        yield from in_rounds(self.stage, cursor, partial(self._round, update, made))
+        on_disk = self.world.agreed(self._kept.take_up(update) if self.world.leads else ({}, {}))
+        made = self._made[update] = _Made(*on_disk, self._timed(self.policy))
 
-    def _round(self, update: int, made: _Made, draws: range) -> Iterator[Group]:
-        G = self.stage.group_size
-        numbers = range(draws.start * G, draws.stop * G)
-        for number in numbers:
+        def drawn(draws: range) -> Iterator[Group]:
+            for attempts in self.world.shared(draws, partial(self._round, update, made), for_long=True):
+                yield self._group(attempts, made)
+
+        yield from in_rounds(self.stage, cursor, drawn)
+
+    def _round(self, update: int, made: _Made, draws: Sequence[int]) -> Iterator[_Attempts]:
+        """Those of each draw, when its patches are graded."""
+        numbers = [(draw, number) for draw in draws for number in self._numbers(draw)]
+        for _, number in numbers:
             if number in made.episodes and number not in made.scores:
                 self._judge(made.episodes[number])
-        jobs = [Job(self.task(number // G), number) for number in numbers if number not in made.episodes]
+        jobs = [Job(self.task(draw), number) for draw, number in numbers if number not in made.episodes]
         seed = seed_of(self.seed, self.stage.name, update)
 
         def ended(episode: Episode) -> None:
@@ -119,7 +131,7 @@ class RlvrSource:
                 while any(number not in made.episodes for number in self._numbers(draw)):
                     episode = next(attempts)
                     made.episodes[episode.sample] = episode
-                yield self._group(draw, made)
+                yield self._scored(draw, made)
 
     def _attempts(self, policy: _Timed, jobs: Sequence[Job], seed: int, ended: Callable[[Episode], None]) -> Any:
         timeout_s = self.arena.sandbox.timeout_s
@@ -138,24 +150,34 @@ class RlvrSource:
     def _numbers(self, draw: int) -> range:
         return range(draw * self.stage.group_size, (draw + 1) * self.stage.group_size)
 
-    def _group(self, draw: int, made: _Made) -> Group:
-        """A draw's, when its patches are graded."""
-        task, samples = self.task(draw), list[Sample]()
-        for place, number in enumerate(self._numbers(draw)):
+    def _scored(self, draw: int, made: _Made) -> _Attempts:
+        task, found = self.task(draw), list[tuple[Episode, Score]]()
+        for number in self._numbers(draw):
             episode, began = made.episodes[number], time.perf_counter()
-            if number not in made.scores:
+            scored = made.scores.get(number)
+            if scored is None:
                 graded = ended_by(episode) != "format errors"
                 verdict = self._judging.verdict(episode) if graded else None
-                made.scores[number] = score(self.stage, task, episode, verdict)
+                scored = score(self.stage, task, episode, verdict)
             made.waited_s += time.perf_counter() - began
-            samples += turns_of(episode, made.scores[number], place)
-        return Group(task.task_id, draw, tuple(samples))
+            found.append((episode, scored))
+        return _Attempts(draw, tuple(found))
+
+    def _group(self, attempts: _Attempts, made: _Made) -> Group:
+        """A draw's, whoever made its attempts; an update's all come by here."""
+        samples = list[Sample]()
+        for place, (episode, scored) in enumerate(attempts.scored):
+            made.episodes[episode.sample], made.scores[episode.sample] = episode, scored
+            samples += turns_of(episode, scored, place)
+        return Group(self.task(attempts.draw).task_id, attempts.draw, tuple(samples))
 
     # ------------------------------------------------------------------------------- beside the algorithm
 
     def settle(self, draw: Draw, step: int) -> dict[str, Any]:
         """Note what step `step` learns from, and with which rewards; what its event tells of the episodes."""
         found = self._made.pop(step - 1)
+        if not self.world.leads:
+            return {}
         seen = {number: group for group in draw.seen for number in self._numbers(group.draw)}
         live = {group.draw for group in draw.live}
         made = [
@@ -183,15 +205,22 @@ class RlvrSource:
         """The resolved rate on the held-out tasks, one greedy attempt at each; nothing where there are none."""
         if not self.held_out:
             return {}
-        greedy = _Timed(replace(self.newest, temperature=0.0))
-        jobs = [Job(task, 0) for task in self.held_out]
-        made = list(self._attempts(greedy, jobs, seed_of(self.seed, "validation"), self._take))
-        words = [result(one.end, one.trajectory.outcome.patch, self._judging.verdict(one)) for one in made]
+        words = list(self.world.shared(self.held_out, self._greedy, for_long=True))
         scored = [word == RESOLVED for word in words if word != "infrastructure"]
         lost, bound = len(words) - len(scored), self.stage.max_unscored
         refuse_unscored(lost, len(words), bound, "attempts at the validation tasks")
         rate = wilson(sum(scored) / len(scored), len(scored))
         return {"resolved": rate.value, "resolved_interval": [rate.low, rate.high], "resolved_n": len(scored)}
+
+    def _greedy(self, tasks: Sequence[Task]) -> list[str]:
+        """What became of an attempt at each, in no order."""
+        policy = self._timed(replace(self.newest, temperature=0.0))
+        jobs = [Job(task, 0) for task in tasks]
+        made = list(self._attempts(policy, jobs, seed_of(self.seed, "validation"), self._take))
+        return [result(one.end, one.trajectory.outcome.patch, self._judging.verdict(one)) for one in made]
+
+    def _timed(self, policy: EnginePolicy) -> _Timed:
+        return _Timed(policy, take_device if self.world.size > 1 else lambda: None)
 
 
 def ends_row(made: Made) -> dict[str, Any]:
@@ -220,6 +249,14 @@ def lag_row(draw: Draw, lag: int) -> dict[str, Any]:
     return {"rlvr/lag": lag, "rlvr/lag_histogram": {str(lag): episodes}}
 
 
+@dataclass(frozen=True, slots=True)
+class _Attempts:
+    """Of a draw, with their rewards, by number: what ranks tell each other."""
+
+    draw: int
+    scored: tuple[tuple[Episode, Score], ...]
+
+
 @dataclass(slots=True)
 class _Made:
     """What an update has of attempts, by number."""
@@ -232,13 +269,15 @@ class _Made:
 
 @dataclass(slots=True)
 class _Timed:
-    """A policy, and the seconds of its calls."""
+    """A policy, and the seconds of its calls; `begin` is called first in the thread of each."""
 
     policy: EnginePolicy
+    begin: Callable[[], None]
     seconds: float = 0.0
 
     def __call__(self, states: Sequence[State]) -> list[Completion | PolicyError]:
         began = time.perf_counter()
+        self.begin()
         try:
             return self.policy(states)
         finally:
