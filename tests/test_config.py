@@ -141,8 +141,8 @@ def test_a_resolved_config_is_a_config(chain: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
 def test_every_config_of_the_project_loads(path: Path) -> None:
-    kinds: dict[str, type[Strict]] = {"eval_steps": EvaluateConfig, "record": RecordConfig, "rollout": RolloutConfig}
+    kinds: dict[str, type[Strict]] = {"eval_steps": EvaluateConfig, "rollout": RolloutConfig}
     kinds |= dict.fromkeys(("eval_bugfix", "eval_verified", "rollout_bugfix"), AgentConfig)
     kinds |= dict.fromkeys(("ladder", "ladder_tiny"), LadderConfig)
-    kinds["record_told"] = RecordConfig
+    kinds |= dict.fromkeys(("record", "record_told", "record_spots"), RecordConfig)
     load(kinds.get(path.stem, TrainConfig), path)
