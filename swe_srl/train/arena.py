@@ -65,10 +65,25 @@ class Arena:
     pull: bool
 
     @classmethod
-    def of(cls, config: TrainConfig, tasks: Sequence[Task]) -> Arena:
+    def of(cls, config: TrainConfig, tasks: Sequence[Task], ranks: int = 1) -> Arena:
         """A config's, tried once; absent images are pulled. Raises ConfigError."""
         sandbox, images = config.sandbox or TrainSandbox(), config.images or ImagesConfig()
+        limits, grading = config.rollout or Limits(), config.grade or GradeConfig()
         with placed(sandbox, tasks, working) as place:
+            if sandbox.fleet is not None and ranks > 1:
+                _refuse_too_few_rooms(ranks, limits.workers + grading.workers)
             place.ahead(tasks, prune=False, pull=images.pull)
             sandbox = sandbox.model_copy(update={"kind": place.kind})
-        return cls(sandbox, config.rollout or Limits(), config.grade or GradeConfig(), images.pull)
+        return cls(sandbox, limits, grading, images.pull)
+
+
+def _refuse_too_few_rooms(ranks: int, each: int) -> None:
+    """A rank keeps the rooms that it has: another one would wait for them for ever. Raises ConfigError."""
+    from swe_srl.fleet.rooms import SLOT, nodes
+
+    there = sum(int(row["Resources"][SLOT]) for row in nodes().values())
+    if there < ranks * each:
+        raise ConfigError(
+            f"each of {ranks} ranks keeps up to {each} sandboxes of the fleet (rollout.workers + grade.workers), and "
+            f"its nodes have room for {there}: lower these, or start more nodes"
+        )

@@ -54,7 +54,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         require(dataset, name, config.data.path)
     live, dataset = where_commands_run(config, dataset)
     tasks = Tasks.of(config, dataset) if config.attempts_tasks else None
-    arena = Arena.of(config, [*tasks.train, *tasks.validation]) if tasks else None
+    arena = Arena.of(config, [*tasks.train, *tasks.validation], world.size) if tasks else None
     run = Run(config.run, config, writes=world.leads)
     events_bytes = 0
     results = []
