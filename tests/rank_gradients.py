@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"  # before torch is imported
@@ -18,6 +19,7 @@ from test_rlvr import groups_of_episodes
 
 from swe_srl.config import Lora
 from swe_srl.train.distributed import World
+from swe_srl.train.first_weights import FirstWeights
 from swe_srl.train.loop import token_losses
 from swe_srl.train.model import (
     adapted,
@@ -31,7 +33,7 @@ from swe_srl.train.model import (
 from swe_srl.train.objective import reinforced
 from swe_srl.train.passes import held_before, in_step, share_of
 from swe_srl.train.pieces import pack
-from swe_srl.train.sharded import full, shard
+from swe_srl.train.sharded import full, layers_of, shard
 from swe_srl.train_config import SrlStage
 from swe_srl.types import Group
 
@@ -45,6 +47,7 @@ class Case:
     again: bool = False  # activations are computed again
     rank: int | None = None  # of an adapter
     tied: bool = False
+    sent: bool = False  # rank 0 has the weights, and sends them
     attempts: bool = False  # of several turns, as in RLVR
     dtype: torch.dtype = torch.float32
     bound: float = 1e-5  # relative norm of the difference, for each tensor
@@ -58,6 +61,8 @@ CASES = {
     "tied": Case(budget=24, tied=True),
     "attempts": Case(budget=24, attempts=True),
     "lora": Case(budget=24, rank=4),
+    "sent": Case(budget=24, tied=True, sent=True),
+    "lora, sent": Case(budget=24, rank=4, sent=True),
     # one process computes in bfloat16 from float32 weights by autocast, ranks gather bfloat16 ones: rounded otherwise
     "bfloat16": Case(budget=24, dtype=torch.bfloat16, bound=0.1),
 }
@@ -76,7 +81,11 @@ def groups() -> list[Group]:
 
 
 def network(case: Case) -> Any:
-    model = make_qwen2(tie_word_embeddings=case.tied)
+    return changed(make_qwen2(tie_word_embeddings=case.tied), case)
+
+
+def changed(model: Any, case: Case) -> Any:
+    """For tries, and with an adapter."""
     if case.share:
         share_prefixes(model)
     if case.rank is None:
@@ -85,18 +94,40 @@ def network(case: Case) -> Any:
     random = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "lora_B" in name:
+            if "lora_B" in name and not parameter.is_meta:
                 parameter.copy_(torch.randn(parameter.shape, generator=random) * 0.1)
     return model
 
 
+def sent(case: Case, world: World, folder: Path) -> Any:
+    """The same, shared: no rank ever has more of it on its device than its shards and a layer, or the ends."""
+    if world.leads:
+        make_qwen2(tie_word_embeddings=case.tied).save_pretrained(folder)
+    world.wait()
+    first, model = FirstWeights.of(str(folder), torch.device("cpu"), torch.float32, world)
+    if first.read is not None:
+        first.read = changed(first.read, case)
+    model = changed(model, case)
+    in_layers = [sum(one.numel() for one in layer.parameters()) for layer in layers_of(model)]
+    ends = sum(one.numel() for one in model.parameters()) - sum(in_layers)
+
+    def fill(network: Any, part: Any) -> None:
+        first.fill(network, part)
+        whole = sum(one.numel() for one in model.parameters() if not one.is_meta and not hasattr(one, "to_local"))
+        assert 0 < whole <= max(*in_layers, ends)
+
+    return shard(model, case.dtype, world, "cpu", fill)
+
+
 def computed(case: Case, world: World) -> dict[str, Any]:
     """Gradients, their norm, and the weights after one step of plain gradient descent."""
-    model = network(case)
-    if case.again:
-        checkpoint_activations(model)
-    if world.size > 1:
-        model = shard(model, case.dtype, world)
+    if case.sent and world.size > 1:
+        model = sent(case, world, Path(sys.argv[1]).with_name(f"tied_{case.tied}"))
+    else:
+        model = network(case)
+        if case.again:
+            checkpoint_activations(model)
+        model = shard(model, case.dtype, world) if world.size > 1 else model
     stage, batch = SrlStage(name="srl", steps=1), reinforced(groups_of_episodes() if case.attempts else groups())
     pieces = pack(share_of(batch.strands, world), case.budget, share=case.share)
     for piece in in_step(model, pieces):

@@ -158,6 +158,9 @@ def test_recorded_answers_give_the_same_weights(made: Made, ranks: int) -> None:
     for ours, theirs in zip(events(run, "validation"), events(alone, "validation"), strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
         assert ours["similarity"] == pytest.approx(theirs["similarity"], abs=1e-6)
+    for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
+        ours, theirs = (next(one.glob(f"stages/*-srl/checkpoints/step_4/{name}")) for one in (run, alone))
+        assert ours.read_bytes() == theirs.read_bytes(), name
     assert not list(run.rglob("*.tmp"))
     assert (run / "stages" / "1-srl" / "trainer_state" / "step_4" / ".metadata").exists()
 

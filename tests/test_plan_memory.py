@@ -131,7 +131,7 @@ def test_the_sum_of_eight_ranks_with_vllm() -> None:
     assert (learn["engine's weights"], learn["engine's cache"], learn["CUDA graphs"]) == (2000, 320, GRAPHS)
     asleep = sizes(phases(replace(work, sleeps=True))["learn"])
     assert not {"engine's weights", "engine's cache", "CUDA graphs"} & asleep.keys()
-    assert sizes(phases(work)["load"])["weights"] == 4000  # whole, until it is shared
+    assert sizes(phases(work)["load"])["weights"] == 4 * (125 + 400)  # its shards, and the ends
 
 
 def test_the_sum_with_an_adapter() -> None:

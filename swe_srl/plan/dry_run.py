@@ -38,8 +38,7 @@ def dry_run(config: TrainConfig, network: Any, ranks: int) -> dict[str, Any]:
     dtype: torch.dtype = getattr(torch, config.model.dtype)
     network = copy.deepcopy(network)  # it is changed in place
     if config.model.lora is not None:
-        with torch.device("meta"):
-            network = with_lora(network, config.model.lora, config.seed)
+        network = with_lora(network, config.model.lora, config.seed)
     whole, groups = shapes_of(network), optimizer_of(network, config.stage[0]).param_groups
     first, last = (shards_of(network, dtype, rank, ranks) for rank in (0, ranks - 1))
     return {

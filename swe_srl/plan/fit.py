@@ -19,7 +19,6 @@ _TEMPLATE = 64  # tokens that a chat template and the lines of cuts add to a tur
 _CHARACTERS_A_TOKEN = 3  # of the system prompt: assumed
 _TRIE_PREFILL = 2048  # the hf engine's pieces of a prefill over a trie, on a CPU (engines/trie.py)
 _VLLM_PREFILL = 16_384  # tokens that vLLM takes at once on a large GPU (its max_num_batched_tokens): assumed
-_OF_A_NODE = 8  # GPUs: assumed
 _LEARNT = 4  # one token in so many is an answer's: assumed
 
 
@@ -49,9 +48,9 @@ class Fit:
 
     @property
     def host(self) -> int:
-        """Bytes of the host's memory while weights are read there, by every rank of a node."""
+        """Bytes of the host's memory while weights are read there, by one process, or by the first rank."""
         shape, size = self.work.shape, self.work.frozen if self.work.shape.adapter else FLOAT32
-        return size * shape.parameters * min(self.devices.ranks, _OF_A_NODE) if self.devices.kind == "cuda" else 0
+        return size * shape.parameters if self.devices.kind == "cuda" else 0
 
     @property
     def fits(self) -> bool:

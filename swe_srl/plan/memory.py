@@ -87,9 +87,14 @@ def as_json(found: Phases) -> dict[str, Any]:
 
 
 def _load(work: Work) -> Iterator[Part]:
-    """Every rank reads all weights, opens its engine, and only then are they shared."""
-    base, size = work.shape.parameters, work.frozen if work.shape.adapter else FLOAT32
-    yield Part("weights", size * base, f"{size} B × {base:,}, whole until they are shared")
+    """One process reads all weights, then opens its engine. Of several each opens it, then is sent what it shares."""
+    shape, ranks, size = work.shape, work.ranks, work.frozen if work.shape.adapter else FLOAT32
+    base, part = shape.parameters, max(shape.ends, shape.a_layer)
+    if ranks == 1:
+        yield Part("weights", size * base, f"{size} B × {base:,}")
+    else:
+        how = f"{size} B × ({base:,} / {ranks} + {part:,}): its shards, and what is being shared, a layer or the ends"
+        yield Part("weights", size * (_share(base, ranks) + part), how)
     if work.vllm:
         yield from _engine(work)
         yield _cache(work)

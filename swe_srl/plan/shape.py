@@ -43,9 +43,9 @@ def network(model: ModelConfig, config_path: str | None = None) -> tuple[Any, st
     A hub's name is looked up under shapes/ beside the config first: nothing is downloaded for what lies there.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    from swe_srl.train.model import readable, scratch_config
+    from swe_srl.train.model import model_on_meta, scratch_config
 
     if model.path is None:
         made = scratch_config(model.scratch, model.scratch.vocabulary)  # which may come out smaller
@@ -53,8 +53,7 @@ def network(model: ModelConfig, config_path: str | None = None) -> tuple[Any, st
             return AutoModelForCausalLM.from_config(made), "model.scratch"
     beside = Path(config_path or ".").parent / SHAPES / model.path
     path = str(beside) if not Path(model.path).exists() and (beside / "config.json").is_file() else model.path
-    with readable(path), torch.device("meta"):
-        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path)), path
+    return model_on_meta(path), path
 
 
 def shape_of(model: Any, source: str, lora: Lora | None = None) -> Shape:

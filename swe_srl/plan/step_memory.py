@@ -95,9 +95,9 @@ def _model(config: Any, layers: int, one: Pass) -> Any:
     dtype = torch.float32 if one.masters and one.lora is None else one.dtype  # what is frozen is in the compute type
     with torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(_shortened(config, layers), dtype=dtype)
-        model.eval()
-        if one.lora is not None:
-            model = with_lora(model, one.lora, 0)
+    model.eval()
+    if one.lora is not None:
+        model = with_lora(model, one.lora, 0)
     _set_attention(core(model), one)
     if one.checkpointing:
         checkpoint_activations(model)

@@ -135,7 +135,8 @@ def resume(folder: Path, model: Any, optimizer: Any, keep: int, world: World = A
     if sharded_state.is_sharded(states[-1]):
         fields, older = sharded_state.load(states[-1], adapted(model), optimizer), {}
     else:
-        state = torch.load(states[-1] / "state.pt", map_location="cpu", weights_only=True)
+        # mapped: of several ranks each takes its shards of it, and would read all of it else
+        state = torch.load(states[-1] / "state.pt", map_location="cpu", weights_only=True, mmap=world.size > 1)
         fields, older = state["progress"], state.get("older", {})
         _restore(state, model, optimizer, world)
     progress = Progress(**(fields | {"cursor": Cursor(**fields["cursor"])}))
@@ -183,10 +184,11 @@ def finished(folder: Path) -> dict[str, Any] | None:
 
 
 def _plain_state(model: Any, world: World) -> dict[str, torch.Tensor]:
-    """The whole weights, for the rank that writes them; of several ranks each helps to put them together."""
-    if world.size == 1:
-        return {name: tensor.contiguous() for name, tensor in named_weights(model)}
-    return {name: tensor.cpu() for name, tensor in named_weights(model) if world.leads}
+    """The whole weights, for the rank that writes them; of several ranks each helps to put them together.
+
+    On the host, one after another: merged with an adapter, all of them would take the device a second time.
+    """
+    return {name: tensor.cpu().contiguous() for name, tensor in named_weights(model) if world.leads}
 
 
 def _adapter_state(model: Any) -> dict[str, torch.Tensor]:

@@ -64,6 +64,15 @@ def load_model(path: str, device: torch.device, dtype: torch.dtype = torch.float
     return model
 
 
+def model_on_meta(path: str, dtype: torch.dtype | None = None) -> Any:
+    """The same network without memory: its shapes alone, of the config's type or another. Raises ConfigError."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    more: dict[str, Any] = {} if dtype is None else {"dtype": dtype, "attn_implementation": "sdpa"}
+    with readable(path), torch.device("meta"):
+        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path), **more).eval()
+
+
 def with_lora(model: Any, lora: Lora, seed: int) -> Any:
     """The model with an untrained adapter. Raises ConfigError."""
     try:
@@ -74,7 +83,7 @@ def with_lora(model: Any, lora: Lora, seed: int) -> Any:
     settings = LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, target_modules=lora.targets, lora_dropout=0.0, task_type="CAUSAL_LM"
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), torch.device("meta") if model.device.type == "meta" else contextlib.nullcontext():
         torch.manual_seed(seed)
         try:
             adapted = get_peft_model(model, settings).eval()
@@ -248,8 +257,11 @@ def checkpoint_activations(model: Any) -> None:
 
 
 def share_prefixes(model: Any) -> None:
-    """Let a model compute tries. Raises ConfigError for one whose attention is no function of (query, key, depths)."""
-    if trouble := use_ranges(model, _tree_trouble):
+    """Let a model compute tries. Raises ConfigError for one whose attention is no function of (query, key, depths).
+
+    That is tried where there are weights, and not on the meta device.
+    """
+    if trouble := use_ranges(model, _tree_trouble if model.device.type != "meta" else lambda _: None):
         raise ConfigError(
             f"{model.config.model_type}: prefixes cannot be shared with this model ({trouble}). Set "
             "train.prefix_sharing = false: every sequence is then computed by itself"

@@ -28,6 +28,7 @@ from swe_srl.runs import Run
 from swe_srl.steps import StepSet
 from swe_srl.train.arena import Arena, Tasks
 from swe_srl.train.distributed import ALONE, World
+from swe_srl.train.first_weights import FirstWeights
 from swe_srl.train.loop import StageRun
 from swe_srl.train.model import (
     adapted,
@@ -76,13 +77,13 @@ class Given:
         held_out = choose(config.validation.steps, seed_of("validation"))
 
         weights = torch.float32 if config.model.lora is None else dtype
-        model = load_model(self.origin, device_of(config.model), weights)
+        first, model = self._loaded(weights)
         self._refuse_long_prompts(model, renderer, held_out)
         lags = isinstance(settings, RlvrStage) and settings.max_lag > 0
-        engine = open_engine(config.engine, self.origin, model, dtype)
-        drawing = open_engine(config.engine, self.origin, model, dtype) if lags else engine
+        engine = self._engine(first, model, dtype)
+        drawing = self._engine(first, model, dtype) if lags else engine
         policy = EnginePolicy(renderer, engine, config.engine.max_tokens)
-        model, initial = self._trained(model, settings, dtype)
+        model, initial = self._trained(first, model, settings, dtype)
 
         source, n, lineage = self._source(settings, policy, drawing, model)
         return StageRun(
@@ -115,20 +116,45 @@ class Given:
             world=self.world,
         )
 
-    def _trained(self, model: Any, settings: SftStage | RlStage, dtype: torch.dtype) -> tuple[Any, Any | None]:
+    def _loaded(self, dtype: torch.dtype) -> tuple[FirstWeights | None, Any]:
+        """The network. Of several ranks it has no memory yet, and its weights come apart from it."""
+        device = device_of(self.config.model)
+        if self.world.size > 1:
+            return FirstWeights.of(self.origin, device, dtype, self.world)
+        return None, load_model(self.origin, device, dtype)
+
+    def _engine(self, first: FirstWeights | None, model: Any, dtype: torch.dtype) -> Engine:
+        """Every rank's own, which holds the whole network."""
+        settings = self.config.engine
+        if first is None:
+            return open_engine(settings, self.origin, model, dtype)
+        if settings.kind == "vllm":
+            return open_engine(settings, self.origin, model, dtype, first.each(model))
+        return open_engine(settings, self.origin, first.whole(model), dtype)
+
+    def _trained(
+        self, first: FirstWeights | None, model: Any, settings: SftStage | RlStage, dtype: torch.dtype
+    ) -> tuple[Any, Any | None]:
         """The network as it is trained, and a copy of its first weights where KL needs one; both shared by ranks."""
-        lora: Lora | None = self.config.model.lora
-        if settings.prefix_sharing:
-            share_prefixes(model)
-        initial = copy.deepcopy(model).requires_grad_(False) if _wants_kl(settings) and lora is None else None
-        if lora is not None:
-            model = with_lora(model, lora, seed_of(self.config.seed, settings.name, "lora"))
+        if first is not None and first.read is not None:
+            first.read = self._adapted(first.read, settings)
+        model = self._adapted(model, settings)
+        copied = _wants_kl(settings) and self.config.model.lora is None
+        initial = copy.deepcopy(model).requires_grad_(False) if copied else None
         if settings.activation_checkpointing:
             checkpoint_activations(model)
-        if self.world.size > 1:
-            model = shard(model, dtype, self.world)
-            initial = None if initial is None else shard(initial, dtype, self.world)
+        if first is not None:
+            kind = first.device.type
+            model = shard(model, dtype, self.world, kind, first.fill)
+            initial = None if initial is None else shard(initial, dtype, self.world, kind, first.fill)
         return model, initial
+
+    def _adapted(self, model: Any, settings: SftStage | RlStage) -> Any:
+        """With attention over tries, and an adapter, where they are wanted."""
+        if settings.prefix_sharing:
+            share_prefixes(model)
+        lora: Lora | None = self.config.model.lora
+        return model if lora is None else with_lora(model, lora, seed_of(self.config.seed, settings.name, "lora"))
 
     def _source(
         self, settings: SftStage | SrlStage | RlvrStage, policy: EnginePolicy, drawing: Engine, model: Any

@@ -33,10 +33,17 @@ class Sharded(nn.Module):
             return compute()
 
 
-def shard(network: Any, dtype: torch.dtype, world: World, device: str | None = None) -> Sharded:
+def shard(
+    network: Any,
+    dtype: torch.dtype,
+    world: World,
+    device: str | None = None,
+    fill: Callable[[Any, nn.Module], None] = lambda network, part: None,
+) -> Sharded:
     """Share a network, an adapted one too, among all ranks; it is changed in place.
 
-    `device` is the kind that ranks have, where the network is on none (the meta device).
+    Where it is on no device (the meta device), `device` is the kind that ranks have, and `fill` gives a part of it its
+    weights, just before they are shared.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
@@ -48,7 +55,9 @@ def shard(network: Any, dtype: torch.dtype, world: World, device: str | None = N
     )
     model = Sharded(network, world, device, dtype)
     for layer in layers_of(network):
+        fill(network, layer)
         fully_shard(layer, mesh=mesh, mp_policy=policy)
+    fill(network, network)
     # The root's too go back after forward: between passes every weight is its shard, whoever reads it.
     fully_shard(model, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
     for module in model.modules():
