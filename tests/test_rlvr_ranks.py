@@ -197,7 +197,7 @@ def test_a_killed_rank_and_other_numbers_of_them(killed: Path, ranks: int) -> No
 
 @pytest.mark.slow
 def test_a_rank_that_fails_says_why_first(warm: str, tmp_path: Path) -> None:
-    config = written(tmp_path, warm)
+    config = written(tmp_path, warm, stage={"metric": "resolved"})
     script = [str(TESTS / "rank_stopped.py"), "1", "fail", "add", "kept.py", "work", "3", "--"]
     said = torchrun(2, *script, "train", str(config), fails=True)
     ours = [line for line in said.splitlines() if "disk is full" in line or "Traceback" in line]
