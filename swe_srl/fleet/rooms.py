@@ -8,6 +8,7 @@ Ray finds a place for meanwhile, or one that another sandbox leaves.
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections import deque
 from pathlib import Path
@@ -49,7 +50,7 @@ class Rooms:
         self._actors: set[Any] = set()
         self._placed: set[Any] = set()  # of them, those that have a place
         self._waiting = self._starting = 0
-        self._closed = False
+        self._closed = self._told = False
 
     def open(self, source: Source | Wanted, what: str, gone: threading.Event) -> RemoteSandbox:
         """A sandbox on some node, when there is room; whoever is `gone` waits no more.
@@ -102,14 +103,30 @@ class Rooms:
                         raise SandboxError("the fleet's sandboxes were closed")
                     if self._starting < self._waiting:
                         self._start()
-                    if not self._changed.wait(_LOOK_S) and not nodes():
-                        raise SandboxError(f"no node of the Ray cluster is left that holds sandboxes ({SLOT!r})")
+                    if not self._changed.wait(_LOOK_S):
+                        self._look()
                 found = self._empty.popleft()
             finally:
                 self._waiting -= 1
         if isinstance(found, SandboxError):
             raise found
         return found
+
+    def _look(self) -> None:
+        """Nothing has changed for a while: is there a node, and whose are its slots? Holds the lock."""
+        there = nodes()
+        if not there:
+            raise SandboxError(f"no node of the Ray cluster is left that holds sandboxes ({SLOT!r})")
+        free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+        if self._told or free.get(SLOT, 0) >= 1:  # a room is being started
+            return
+        self._told = True
+        slots = sum(int(row["Resources"][SLOT]) for row in there.values())
+        print(
+            f"swe-srl: {self._waiting} wait for room: all {slots} sandboxes that the fleet's nodes may hold are taken, "
+            f"{len(self._placed)} of them by this run. They go on when one is closed; another node makes more room",
+            file=sys.stderr,
+        )
 
     def _start(self) -> None:
         """Ask Ray for a room. Holds the lock."""
