@@ -18,7 +18,7 @@ from made import make_group, make_qwen2
 from test_rlvr import groups_of_episodes
 
 from swe_srl.config import Lora
-from swe_srl.train.distributed import World
+from swe_srl.train.distributed import World, leave
 from swe_srl.train.first_weights import FirstWeights
 from swe_srl.train.loop import token_losses
 from swe_srl.train.model import (
@@ -153,7 +153,7 @@ def main() -> None:
     if world.leads:
         torch.save(found, sys.argv[1])
     if size > 1:
-        torch.distributed.destroy_process_group()
+        leave()
 
 
 if __name__ == "__main__":

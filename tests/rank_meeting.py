@@ -13,7 +13,7 @@ from datetime import timedelta
 import torch
 
 from swe_srl.train import distributed
-from swe_srl.train.distributed import World
+from swe_srl.train.distributed import World, leave
 
 
 def made(names: Sequence[str]) -> Iterator[str]:
@@ -31,4 +31,4 @@ if __name__ == "__main__":
     assert set(world.gather(tuple(found))) == {tuple(found)}
     if world.leads:
         torch.save(found, sys.argv[1])
-    torch.distributed.destroy_process_group()
+    leave()

@@ -15,6 +15,7 @@ from test_engine import END, prompts, tiny_qwen2, trainers
 from swe_srl.config import EngineConfig
 from swe_srl.engines import Request, Sampling
 from swe_srl.engines.choice import open_engine
+from swe_srl.train.distributed import leave
 from swe_srl.train.model import named_weights
 
 
@@ -37,7 +38,7 @@ def main(folder: str) -> None:
         dist.all_reduce(total)
         assert total == 2
     print(f"rank {rank}: as the trainer", flush=True)
-    dist.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":

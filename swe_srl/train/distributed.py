@@ -9,6 +9,7 @@ Rank 0 alone writes and tells. Without torchrun there is one process, `ALONE`, a
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import io
 import os
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -153,10 +154,23 @@ def ranks(command: str) -> Iterator[None]:
         try:
             yield
         except BaseException as error:
-            if isinstance(error, SystemExit) and not error.code:
-                raise
-            _fail(error, rank, store, said, real)
-        distributed.destroy_process_group()
+            if not isinstance(error, SystemExit) or error.code:
+                _fail(error, rank, store, said, real)
+        leave()
+
+
+def leave() -> NoReturn:
+    """End a rank that has done its work.
+
+    Not as Python ends: a thread of gloo's may free a tensor while the interpreter goes, and that aborts the process.
+    """
+    from torch import distributed
+
+    distributed.destroy_process_group()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _fail(error: BaseException, rank: int, store: Any, said: _Tail, real: Any) -> None:
