@@ -255,7 +255,8 @@ def test_a_run_tells_of_its_fleet(ray_cluster: Any, tmp_path: Path) -> None:
 
 
 DRIVER = """
-import sys, threading
+import signal, sys, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests are run in the background
 from swe_srl.fleet import reach
 with reach(sys.argv[1], sys.argv[2]) as fleet, fleet.pool("attempts", max_open=1, pull=False) as pool:
     with pool.open(sys.argv[3]) as box:
