@@ -48,7 +48,13 @@ def existing(path: str) -> str:
             f"model.path: there is no folder {path}. Expected a folder with config.json, weights and tokenizer, such "
             "as a run's checkpoints/best, or the name of a model on the hub (owner/name)"
         )
+    inside = [] if (place / "config.json").exists() else sorted(one for at in _BEST for one in place.glob(at))
+    if inside:
+        raise ConfigError(f"model.path: {path} holds a training, and is no model: give {inside[-1]}")
     return path
+
+
+_BEST = ("stages/*/checkpoints/best", "checkpoints/best", "best")  # of a run, of a stage, of its checkpoints
 
 
 class Lora(Strict):

@@ -21,6 +21,7 @@ from swe_srl.config import (
     UserPath,
     ValidationConfig,
 )
+from swe_srl.loading import nearest
 from swe_srl.train_config import AnyStage, RlvrStage, SrlStage, TrainConfig, with_defaults
 
 BASE = "base"
@@ -118,7 +119,11 @@ class LadderConfig(Strict):
             raise ValueError("seeds: a seed twice is no second measurement")
         for place, arm in enumerate(self.arm):
             if arm.against is not None and arm.against not in names[: place + 1]:
-                raise ValueError(f"arm {arm.name!r}: against = {arm.against!r} is no arm before it")
+                before = names[: place + 1]
+                raise ValueError(
+                    f"arm {arm.name!r}: against = {arm.against!r} is no arm before it; expected one of "
+                    f"{', '.join(before)}{nearest(arm.against, before)}"
+                )
         return self
 
     @model_validator(mode="after")

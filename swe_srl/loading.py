@@ -1,14 +1,17 @@
 """A TOML file → a checked config: a typo names the nearest key, and nothing set goes unused.
 
 config = load(TrainConfig, "configs/srl.toml", ["model.path=Qwen/…", "stage.srl.lr=1e-6"])
+
+A key is written as an override is: the keys of a table in a list are LIST.NAME.KEY, by what its `name` says.
 """
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -45,7 +48,7 @@ def overridden(data: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]
 
 def check(model: type[AnyConfig], data: Mapping[str, Any], where: str, overrides: Sequence[str] = ()) -> AnyConfig:
     """A mapping as a config. Raises ConfigError with all that is wrong, and where: in the file or in an override."""
-    if "stage" in data and "stage" not in model.model_fields:
+    if isinstance(data.get("stage"), list) and "stage" not in model.model_fields:
         raise ConfigError(f"{where} is a training's config, as its [[stage]] says: it is for swe-srl train")
     given = [override.partition("=")[0] for override in overrides]
     try:
@@ -53,8 +56,9 @@ def check(model: type[AnyConfig], data: Mapping[str, Any], where: str, overrides
     except ValidationError as error:
         lines: dict[str, list[str]] = {}  # by where
         for detail in error.errors():
-            place = "on the command line" if _is_given(_key(detail["loc"], data), detail, given) else where
-            lines.setdefault(place, []).append(_explain(model, detail["loc"], detail, data))
+            key = _key(detail, data)
+            place = "on the command line" if _is_given(key, detail, given) else where
+            lines.setdefault(place, []).append(_explain(model, key, detail, data))
         told = (f"{place}: {'; '.join(dict.fromkeys(found))}" for place, found in lines.items())
         raise ConfigError("; ".join(told)) from None
 
@@ -68,11 +72,12 @@ def _is_given(key: str, detail: Any, given: Sequence[str]) -> bool:
 def stages_in(data: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The `[[stage]]` tables as they were read. Raises ValueError where there is none, or something else."""
     stages = data.get("stage", [])
-    if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
-        raise ValueError("stage is a list of tables: write [[stage]], with two brackets, before each")
-    if not stages:
-        raise ValueError("there is no [[stage]]: a training config is a chain of them, each with name, kind and steps")
-    return stages
+    if not _is_list_of_tables(stages):
+        raise ValueError(
+            "there is no [[stage]]: a training config is a chain of them, each with two brackets, and with name, kind "
+            "and steps"
+        )
+    return list(stages)
 
 
 def nearest(word: str, known: Sequence[str] | set[str]) -> str:
@@ -93,46 +98,80 @@ def _apply(data: dict[str, Any], override: str) -> None:
         value = text  # a bare word is a string, as a shell user expects
     *path, last = key.split(".")
     table: Any = data
-    if path[:1] == ["stage"]:
-        try:
-            stages = stages_in(data)
-        except ValueError as error:
-            raise ConfigError(f"{key}: {error}") from None
-        names = [str(stage.get("name")) for stage in stages]
-        if len(path) < 2 or path[1] not in names:
-            raise ConfigError(f"{key}: a stage's key is stage.NAME.key, and NAME is one of {', '.join(names)}")
-        table, path = stages[names.index(path[1])], path[2:]
-    for name in path:
-        table = table.setdefault(name, {})
-        if not isinstance(table, dict):
+    for place, name in enumerate(path):
+        table = _named(table, name, key, path[:place]) if isinstance(table, list) else table.setdefault(name, {})
+        if not isinstance(table, dict) and not _is_list_of_tables(table):
             raise ConfigError(f"{key}: {name!r} is a value, not a table")
+    if isinstance(table, list):
+        table = _named(table, "", key, path)
     table[last] = value
 
 
-def _key(location: tuple[int | str, ...], data: Mapping[str, Any]) -> str:
-    """As a user writes it: (stage, its number, its kind, …) is stage.NAME.…"""
-    words = list(location)
-    if words[:1] == ["stage"] and len(words) > 2:
-        words = ["stage", data["stage"][words[1]].get("name", words[1]), *words[3:]]
-    return ".".join(map(str, words))
+def _is_list_of_tables(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
 
 
-def _explain(model: type[BaseModel], location: tuple[int | str, ...], detail: Any, data: Mapping[str, Any]) -> str:
-    key = _key(location, data)
+def _named(tables: Sequence[dict[str, Any]], name: str, key: str, path: Sequence[str]) -> dict[str, Any]:
+    """The table of that name in a list of them. Raises ConfigError."""
+    names = [str(table.get("name")) for table in tables]
+    if name not in names:
+        at = ".".join(path)
+        raise ConfigError(f"{key}: a key of [[{at}]] is {at}.NAME.KEY, and NAME is one of {', '.join(names)}")
+    return tables[names.index(name)]
+
+
+def _key(detail: Any, data: Mapping[str, Any]) -> str:
+    """As a user writes it: a table in a list by its name. A stage's kind and a union's member are pydantic's own."""
+    words: list[str] = []
+    at: Any = data
+    for part in (*detail["loc"], *(["kind"] if detail["type"].startswith("union_tag") else [])):
+        if isinstance(at, list) and isinstance(part, int):
+            at = at[part]
+            words.append(str(at.get("name", part) if isinstance(at, dict) else part))
+        elif isinstance(at, dict) and (part == "kind" or part != at.get("kind")):
+            at = at.get(part)
+            words.append(str(part))
+    return ".".join(words)
+
+
+def _explain(model: type[BaseModel], key: str, detail: Any, data: Mapping[str, Any]) -> str:
     if detail["type"] == "extra_forbidden":
-        stages = [stage for stage in data.get("stage", []) if key in (stage.get("name"), stage.get("kind"))]
-        if stages:  # only a key of the top has so short a name
-            return f"unknown key {key!r}: the keys of that stage are stage.{stages[0].get('name', key)}.KEY"
-        return f"unknown key {key!r}{nearest(str(location[-1]), _known(model, location[:-1]))}"
-    if detail["type"] == "missing":
+        return f"unknown key {key!r}{_meant(model, key, detail['loc'], data)}"
+    if detail["type"] in ("missing", "union_tag_not_found"):
         return f"{key!r} is not set, and has no default"
-    seen = detail.get("input")
+    about = detail.get("ctx", {})
+    seen = about.get("tag", detail.get("input"))
     shown = f" (seen {seen!r})" if isinstance(seen, str | int | float | bool) else ""
-    return (
-        f"{key}: {detail['msg'].removeprefix('Value error, ')}{shown}"
-        if key
-        else detail["msg"].removeprefix("Value error, ")
-    )
+    if choices := about.get("expected_tags") or (detail["type"] == "literal_error" and about["expected"]):
+        near = nearest(str(seen), re.findall("'(.*?)'", choices))
+        return f"{key}: expected {choices}{shown}{near}"
+    told = detail["msg"].removeprefix("Value error, ")
+    return f"{key}: {told}{shown}" if key else told
+
+
+def _meant(model: type[BaseModel], key: str, location: Sequence[int | str], data: Mapping[str, Any]) -> str:
+    """What a key that is not known may have been meant for."""
+    for name, tables in data.items():
+        for table in tables if _is_list_of_tables(tables) else []:
+            if key in (table.get("name"), table.get("kind")):  # only a key of the top has so short a name
+                return f": the keys of that {name} are {name}.{table.get('name', key)}.KEY"
+    last = str(location[-1])
+    if homes := list(dict.fromkeys(_homes(model, last))):
+        return f" (did you mean {' or '.join(homes)}?)"
+    return nearest(last, _known(model, location[:-1]))
+
+
+def _homes(model: type[BaseModel], word: str, at: str = "") -> Iterator[str]:
+    """Every key of a config that ends so."""
+    for name, field in model.model_fields.items():
+        place = f"{at}{name}." + ("NAME." if get_origin(field.annotation) is list else "")
+        tables = list(_models_in(field.annotation))
+        having = [table for table in tables if word in table.model_fields]
+        kinds = ", ".join(str(_tag(table)) for table in having)
+        if having:
+            yield f"{place}{word}" + (f" of kind {kinds}" if len(having) < len(tables) else "")
+        for table in tables:
+            yield from _homes(table, word, place)
 
 
 def _known(model: type[BaseModel], location: Sequence[int | str]) -> set[str]:

@@ -162,7 +162,7 @@ def with_defaults(defaults: Any, stages: Sequence[dict[str, Any]]) -> list[dict[
     if not isinstance(defaults, dict):
         raise ValueError("train is a table of defaults for the stages: [train]")
     kinds = [STAGES[stage["kind"]] for stage in stages if stage.get("kind") in STAGES]
-    for key in defaults:
+    for key in defaults if len(kinds) == len(stages) else ():  # a kind that is none is told first
         if not any(key in kind.model_fields for kind in kinds):
             fields = {name for kind in kinds for name in kind.model_fields}
             raise ValueError(f"train.{key}: no stage has such a key{nearest(key, fields)}")

@@ -67,9 +67,14 @@ def test_home_is_expanded_as_no_shell_does_after_an_equals_sign(chain: Path) -> 
         ("data.pth=x", "did you mean 'path'"),
         ("stage.srl.group_siz=4", "did you mean 'group_size'"),
         ("train.kll=1", "did you mean 'kl'"),
-        ("stage.nothing.lr=1", "one of warm, srl"),
-        ("engine.kind=nothing", "seen 'nothing'"),
-        ("stage.warm.group_size=4", "unknown key"),  # a key of another kind would not be used
+        ("stage.nothing.lr=1", "stage.NAME.KEY, and NAME is one of warm, srl"),
+        ("stage.srl=1", "stage.NAME.KEY, and NAME is one of warm, srl"),
+        ("engine.kind=nothing", "engine.kind: expected 'hf', 'vllm' or 'openai' .seen 'nothing'.$"),
+        ("stage.srl.kind=slr", "line: stage.srl.kind: expected 'sft', 'srl', 'rlvr' .*did you mean 'srl'"),
+        ("stage.warm.group_size=4", "mean stage.NAME.group_size of kind srl, rlvr"),  # it would not be used there
+        ("steps=1", "unknown key 'steps' .did you mean validation.steps or stage.NAME.steps"),
+        ("validation.metric=loss", "did you mean stage.NAME.metric"),
+        ("srl.lr=1", "the keys of that stage are stage.srl.KEY"),
         ("stage.srl.name=warm", "different names"),
         ("run.deeper=1", "is a value"),
         ("nothing", "key=value"),
@@ -126,6 +131,19 @@ def test_a_stage_needs_a_length(tmp_path: Path) -> None:
 def test_a_new_network_is_not_described_where_one_is_named(chain: Path) -> None:
     with pytest.raises(ConfigError, match="leave one out"):
         load(TrainConfig, chain, ["model.path=x", "model.scratch.hidden=64"])
+
+
+def test_a_training_is_no_model(tmp_path: Path) -> None:
+    """Whichever of its folders is given, the nearest checkpoint in it is named."""
+    run = tmp_path / "run"
+    for stage in ("1-warm", "2-srl"):
+        best = run / "stages" / stage / "checkpoints" / "best"
+        best.mkdir(parents=True)
+        (best / "config.json").touch()
+    for given in (run, best.parent.parent, best.parent):
+        with pytest.raises(ConfigError, match=rf"{given} holds a training, and is no model: give {best}$"):
+            ModelConfig(path=str(given)).origin()
+    assert ModelConfig(path=str(best)).origin() == str(best)
 
 
 def test_a_resolved_config_is_a_config(chain: Path, tmp_path: Path) -> None:

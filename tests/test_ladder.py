@@ -279,8 +279,12 @@ def test_the_projects_own_ladders(name: str) -> None:
         ({"arm": [{"name": "srl", "stage": [SRL | {"share": 0.5}]}]}, "are 0.5 together"),
         ({"arm": [{"name": "both", "stage": [SRL | {"share": 0.5}, RLVR]}]}, "or none has"),
         ({"arm": [{"name": "base", "stage": [SRL]}]}, "is the base's"),
-        ({"arm": [{"name": "srl", "stage": [SRL], "against": "sft"}]}, "no arm before it"),
-        ({"arm": [{"name": "srl", "stage": [SRL | {"btach": 3}]}]}, "did you mean 'batch'"),
+        ({"arm": [{"name": "srl", "stage": [SRL], "against": "sft"}]}, "no arm before it; expected one of base$"),
+        ({"arm": [*ARMS, {"name": "x", "stage": [SRL], "against": "slr"}]}, "one of base, srl, both .*mean 'srl'"),
+        (
+            {"arm": [{"name": "a", "stage": [SRL | {"btach": 3}]}]},
+            "unknown key 'arm.a.stage.srl.btach' .did you mean 'batch'",
+        ),
         ({"train": {"valdate_every": 3}}, "did you mean 'validate_every'"),
         ({"base": None}, r"give \[\[base.stage\]\], or model.path"),
         ({"budget_cpu_s": "much"}, "budget_cpu_s"),
@@ -290,3 +294,22 @@ def test_the_projects_own_ladders(name: str) -> None:
 def test_what_is_refused(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         made(tmp_path, **changes)
+
+
+def test_an_arm_is_overridden_by_its_name_and_its_stages() -> None:
+    path = ROOT / "configs" / "ladder_tiny.toml"
+    config = load(LadderConfig, path, ["arm.srl.stage.srl.batch=4", "base.stage.warm.steps=7"])
+    assert {arm.name: arm.stage[0].batch for arm in config.arm} == {
+        **{arm.name: arm.stage[0].batch for arm in load(LadderConfig, path).arm},
+        "srl": 4,
+    }
+    assert config.base is not None
+    assert config.base.stage[0].steps == 7
+    for override, words in [
+        ("arm.srl.batch=4", "mean .*arm.NAME.stage.NAME.batch"),
+        ("stage.srl.steps=3", "unknown key 'stage' .did you mean base.stage or arm.NAME.stage"),
+        ("arm.slr.against=base", "arm.NAME.KEY, and NAME is one of sft, rlvr, srl"),
+        ("arm.srl.stage.sft.batch=4", r"\[\[arm.srl.stage\]\] is arm.srl.stage.NAME.KEY, and NAME is one of srl$"),
+    ]:
+        with pytest.raises(ConfigError, match=words):
+            load(LadderConfig, path, [override])
