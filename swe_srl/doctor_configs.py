@@ -11,6 +11,7 @@ from swe_srl.config import DataConfig, EvaluateConfig, LiveSandbox, RecordConfig
 from swe_srl.errors import ConfigError, DataError, SandboxError
 from swe_srl.ladder_config import BASE, LadderConfig
 from swe_srl.loading import load, overridden, read_toml
+from swe_srl.logs import absent
 from swe_srl.train_config import RlStage, RlvrStage, SrlStage, TrainConfig
 
 if TYPE_CHECKING:
@@ -131,6 +132,11 @@ def _fitting(config: TrainConfig, path: str, missing: list[str]) -> Fitting:
     built, source = network(config.model, path)
     if config.model.path is not None and source != config.model.path:
         missing.append(f"model.path: {config.model.path} comes from the hub; its shape was read from {source}")
+    if config.model.path is None and isinstance(config.stage[0], RlvrStage):
+        missing.append(
+            f"model.path: stage {config.stage[0].name!r} would begin with a new network, whose attempts resolve "
+            "nothing, and learn nothing from them: give a trained one, such as runs/…/checkpoints/best"
+        )
     return Fitting(config, built, source)
 
 
@@ -260,7 +266,7 @@ def _dataset(config: DataConfig, missing: list[str]) -> Dataset | None:
     from swe_srl.data import load_dataset
 
     if not Path(config.path).exists():
-        missing.append(f"data.path: there is no {config.path}. swe-srl ingest LOGS --out {config.path} makes it")
+        missing.append(f"data.path: {absent(config.path)}")
         return None
     return load_dataset(config)
 

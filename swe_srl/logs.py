@@ -97,6 +97,14 @@ def _of_folder(folder: str, group: Iterable[Entry]) -> Iterator[Log]:
 # --------------------------------------------------------------------------------------------- files
 
 
+def absent(path: str | Path) -> str:
+    """What is said of data that is not there: nobody knows whether it was to be read, or made here."""
+    return (
+        f"{path} does not exist. Give a log file, a folder of logs, or a store: swe-srl ingest makes one of logs, "
+        "swe-srl record of tasks (a config that learns from such demonstrations says in its first lines how)"
+    )
+
+
 def files_under(paths: Iterable[str | Path], skip: Path | None = None) -> list[Path]:
     """The files to read, folders walked in sorted order, each file once. Raises DataError.
 
@@ -110,7 +118,7 @@ def files_under(paths: Iterable[str | Path], skip: Path | None = None) -> list[P
         elif _kind(path) is not None:
             found[path] = None
         else:
-            raise DataError(f"{path} does not exist. Give a log file, a folder of logs, or a store.")
+            raise DataError(absent(path))
     if not found:
         looked = ", ".join(map(str, asked)) or "no path"
         raise DataError(f"No log file under {looked}. Expected JSON, JSON Lines, YAML or Parquet, packed or not.")

@@ -137,7 +137,11 @@ def test_a_users_mistakes_are_one_paragraph(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     store = tmp_path / "store"
-    assert "does not exist" in refused(swe_srl("ingest", tmp_path / "none", "--out", store))
+    for command in (["ingest", tmp_path / "none", "--out", store], ["train", "configs/srl.toml", "data.path=none"]):
+        words = refused(swe_srl(*command))
+        assert "none does not exist" in words
+        assert "swe-srl ingest" in words
+        assert "swe-srl record" in words
     assert "No log file" in refused(swe_srl("ingest", empty, "--out", store))
     run = f"run={tmp_path / 'run'}"
     assert "no folder /nope" in refused(swe_srl("train", "configs/srl.toml", "model.path=/nope", run))

@@ -91,9 +91,11 @@ def test_attempts_at_tasks() -> None:
 
 
 def test_an_rlvr_training_tells_of_its_sandbox_and_tasks() -> None:
-    sandbox = asked("rlvr.toml", "sandbox.kind=local")["sandbox"]
-    assert sandbox["kind"] == "local"
-    assert sandbox["n_tasks"] > 0
+    found = asked("rlvr.toml", "sandbox.kind=local")
+    assert found["sandbox"]["kind"] == "local"
+    assert found["sandbox"]["n_tasks"] > 0
+    assert "model.path: stage 'rlvr' would begin with a new network" in found["missing"][0]
+    assert not asked("srl_then_rlvr.toml", "sandbox.kind=local")["missing"]  # it is trained before
 
 
 def test_a_checkpoint_that_answers(tmp_path: Path) -> None:
