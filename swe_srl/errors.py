@@ -8,7 +8,7 @@
     ├── UnrenderableError  an action that the policy's form cannot hold; never a target
     ├── TemplateError    a tokenizer whose chat template cannot be trained on
     ├── SandboxError     a sandbox that is gone: infrastructure, never a reward
-    │   └── NodeLostError    … with the machine that it was on
+    │   └── NodeLostError    … with the machine, or the process there, that it was on
     ├── PolicyError      an answer that could not be had: infrastructure too (an endpoint that fails)
     │   └── ContextError     … because the prompt is longer than the model takes
     └── TrainingError    a run that must stop, with its reason (the CLI exits with 1)
@@ -58,7 +58,7 @@ class SandboxError(SweSrlError):
 
 
 class NodeLostError(SandboxError):
-    """The node of a fleet that held a sandbox does not answer any more: what was done there is done again elsewhere."""
+    """A sandbox on a fleet, whose node or process there was lost: what was done in it is done again in another one."""
 
 
 class PolicyError(SweSrlError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -239,6 +241,74 @@ def test_a_lost_node_s_attempts_are_made_once_more_elsewhere(fleet: Fleet, ray_c
     assert {one.attempts for one in made} == {1, 2}
     nodes = fleet.row()["time/fleet/nodes"]
     assert sum(one["lost"] for one in nodes.values()) == sum(one.attempts == 2 for one in made)
+
+
+def test_a_lost_node_takes_its_empty_rooms_with_it(fleet: Fleet, ray_cluster: Any) -> None:
+    """Long before the cluster knows: whoever wants a sandbox loses one of them at most."""
+    with fleet.pool("attempts", max_open=3 * SLOTS, pull=False) as pool, ExitStack() as here, ExitStack() as there:
+        for _ in range(SLOTS):
+            here.enter_context(pool.open(SUITE))
+        node = add_node(ray_cluster, 2 * SLOTS)
+        for _ in range(2 * SLOTS):
+            there.enter_context(pool.open(SUITE))
+        there.close()  # and are taken first
+        here.close()
+        ray_cluster.remove_node(node, allow_graceful=False)
+        for _ in range(SLOTS):
+            assert here.enter_context(pool.open(SUITE)).exec("echo 1", 30).output == "1\n"
+        assert sorted(one["lost"] for one in fleet.row()["time/fleet/nodes"].values()) == [0, 1]
+
+
+def test_a_process_that_is_killed_alone_is_no_lost_node(fleet: Fleet, capfd: pytest.CaptureFixture[str]) -> None:
+    """By the kernel, say, for its memory. Its attempt is made once more."""
+    others = running("ray::Room")
+    policy = sleeps(1, 5)
+
+    def watched(states: Sequence[State]) -> list[Any]:
+        if states[0].turns and not killed:
+            killed.extend(running("ray::Room") - others)
+            for number in killed:
+                os.kill(int(number), signal.SIGKILL)
+        return policy(states)
+
+    killed: list[str] = []
+    with fleet.pool("attempts", max_open=1, pull=False) as pool:
+        (made,) = attempts(watched, jobs(1), pool, attempts=1)
+    assert len(killed) == 1
+    assert (made.end, made.attempts) == ("submitted", 2)
+    said = capfd.readouterr().err
+    assert re.search(
+        r"swe-srl: a sandbox's process on node [\d.]+/\w{6} ended; what was open there is done again", said
+    )
+    assert "was lost" not in said
+
+
+def test_a_full_cluster_is_told_once(fleet: Fleet, capfd: pytest.CaptureFixture[str]) -> None:
+    with fleet.pool("attempts", max_open=3 * SLOTS, pull=False) as pool, ExitStack() as held:
+        for _ in range(SLOTS):
+            held.enter_context(pool.open(SUITE))
+        waiting = [pool.ask(SUITE) for _ in range(2)]
+        said = f"swe-srl: 2 wait for room: all {SLOTS} sandboxes that the fleet's nodes may hold are taken, {SLOTS} of"
+        found = ""
+
+        def told() -> bool:
+            nonlocal found
+            found += capfd.readouterr().err
+            return said in found
+
+        wait_for(told)
+        held.close()
+        for one in waiting:
+            assert one.result(60).exec("echo 1", 30).output == "1\n"
+            pool.give_back(one.result())
+    assert (found + capfd.readouterr().err).count("wait for room") == 1
+
+
+def test_images_are_removed_where_a_cluster_is_left(fleet: Fleet) -> None:
+    task = load_tasks(SUITE)[0]
+    fleet.behind(task)
+    fleet.close()
+    fleet.behind(task)  # nobody waits for Ray any more
 
 
 def test_a_run_tells_of_its_fleet(ray_cluster: Any, tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 with reach("runc", "auto") as fleet:
     with fleet.pool("attempts", max_open=64, pull=True) as pool, pool.open(folder) as sandbox: ...
 
-`trees` and `room` are the node's end, `remote` the driver's, `rooms` how many there are, `ledger` what is seen of them.
+`trees` and `room` are the node's end, `remote` the driver's, `rooms` how many there are, `nodes` where, `line` who
+waits for Ray's answer, `ledger` what is seen of them.
 """
 
 from __future__ import annotations
@@ -24,10 +25,13 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from swe_srl.errors import ConfigError
+from swe_srl.errors import ConfigError, NodeLostError
 from swe_srl.fleet.ledger import Ledger
+from swe_srl.fleet.line import Line
+from swe_srl.fleet.nodes import SLOT, nodes
+from swe_srl.fleet.remote import ANSWER_S
 from swe_srl.fleet.room import code, node_name, survey
-from swe_srl.fleet.rooms import SLOT, Rooms, nodes
+from swe_srl.fleet.rooms import Rooms
 from swe_srl.sandboxes import Sandbox, Source, Wanted
 from swe_srl.sandboxes.pool import Pool
 from swe_srl.tasks.images import behind
@@ -62,8 +66,8 @@ class Fleet:
     """A `Place` (`places.py`) of many machines."""
 
     def __init__(self, kind: str, ledger: Ledger) -> None:
-        self.kind, self._ledger = kind, ledger
-        self._rooms = Rooms(kind, ledger)
+        self.kind, self._ledger, self._line = kind, ledger, Line()
+        self._rooms = Rooms(kind, ledger, self._line)
 
     def pool(self, what: str, *, max_open: int, pull: bool) -> Pool:
         """Sandboxes on the nodes; who waits for room on a node waits as long as there is a node."""
@@ -82,10 +86,11 @@ class Fleet:
         """Nothing: a node pulls the images that it needs, when it needs them."""
 
     def behind(self, task: Task) -> None:
-        """Remove a task's image on every node."""
-        for node_id in nodes():
-            with contextlib.suppress(RayError):
-                ray.get(_on(node_id, behind).remote(task))
+        """Remove a task's image on every node that answers, and wait for it."""
+        with contextlib.suppress(NodeLostError), self._line.call():
+            for ref in [_on(node_id, behind).remote(task) for node_id in nodes()]:
+                with contextlib.suppress(RayError):
+                    ray.get(ref, timeout=ANSWER_S)
 
     @property
     def words(self) -> str:
@@ -125,21 +130,39 @@ def _surveyed(kind: str | None) -> str:
             f"no node of the Ray cluster holds sandboxes: start those that shall with {_GIVEN}, as many as may be open "
             "there at a time"
         )
+    found = _answers(kind, there)
+    first, *others = dict.fromkeys(one for one, _ in found.values())
+    if others:
+        told = ", ".join(f"{name}: {one}" for name, (one, _) in found.items())
+        raise ConfigError(f"the nodes would take sandboxes of several kinds ({told}): name one, sandbox.kind=…")
+    told = ", ".join(f"{name} {slots}" for name, (_, slots) in found.items())
+    total = sum(slots for _, slots in found.values())
+    print(f"swe-srl: up to {total} sandboxes of kind {first} at a time: {told}", file=sys.stderr)
+    return first
+
+
+def _answers(kind: str | None, there: dict[str, dict[str, Any]]) -> dict[str, tuple[str, int]]:
+    """By name, each node's kind of sandboxes and how many it holds. One that goes meanwhile is left out.
+
+    Raises ConfigError.
+    """
     asked = {node_id: _on(node_id, survey).remote(kind) for node_id in there}
-    found = dict[str, str]()
+    found, trouble = dict[str, tuple[str, int]](), ConfigError("no node was asked")
     for node_id, ref in asked.items():
         name = node_name(there[node_id]["NodeManagerAddress"], node_id)
-        facts, found[name] = _told(name, ref)
+        try:
+            facts, its_kind = _told(name, ref)
+        except ConfigError as error:
+            if node_id in nodes():
+                raise
+            trouble = error
+            continue
         if facts.code != code():
             raise ConfigError(f"node {name} runs another version of swe-srl ({facts.code}, here {code()}): install it")
-    first, *others = dict.fromkeys(found.values())
-    if others:
-        told = ", ".join(f"{name}: {one}" for name, one in found.items())
-        raise ConfigError(f"the nodes would take sandboxes of several kinds ({told}): name one, sandbox.kind=…")
-    slots = [int(row["Resources"][SLOT]) for row in there.values()]
-    told = ", ".join(f"{name} {count}" for name, count in zip(found, slots, strict=True))
-    print(f"swe-srl: up to {sum(slots)} sandboxes of kind {first} at a time: {told}", file=sys.stderr)
-    return first
+        found[name] = its_kind, int(there[node_id]["Resources"][SLOT])
+    if not found:
+        raise trouble
+    return found
 
 
 def _told(name: str, ref: Any) -> Any:

@@ -26,28 +26,31 @@ class Ledger:
 
     def __init__(self) -> None:
         self._nodes: dict[str, _Node] = {}
+        self._told = set[str]()
         self._lock, self._began = threading.Lock(), time.monotonic()
 
     def entered(self, node: str, what: str) -> None:
         with self._lock:
             self._nodes.setdefault(node, _Node()).open[what] += 1
 
-    def left(self, node: str, what: str, *, lost: bool) -> None:
+    def left(self, node: str, what: str, lost: str) -> None:
+        """A room is empty; or was `lost`, in these words, which are told once."""
         with self._lock:
             one = self._nodes[node]
             one.open[what] -= 1
             one.closed[what] += not lost
-            one.lost += lost
-            first = lost and one.lost == 1
-        if first:
-            print(f"swe-srl: node {node} was lost; what was open there is done again elsewhere", file=sys.stderr)
+            one.lost += bool(lost)
+            new = bool(lost) and lost not in self._told
+            self._told.add(lost)
+        if new:
+            print(f"swe-srl: {lost}; what was open there is done again in another room", file=sys.stderr)
 
     @property
     def words(self) -> str:
         """Open sandboxes by node, for a bar; "" before the first."""
         with self._lock:
-            shown = [f"{name} {one.open.total()}{' lost' * bool(one.lost)}" for name, one in self._nodes.items()]
-        return ", ".join(shown)
+            shown = [(name, one.open.total(), one.lost) for name, one in self._nodes.items()]
+        return ", ".join(f"{name} {count}" + (f" ({lost} lost)" if lost else "") for name, count, lost in shown)
 
     def row(self) -> dict[str, Any]:
         """For events: all of it hangs on the clock. Rates are sandboxes that were closed, a minute since the start."""

@@ -1,4 +1,4 @@
-"""The driver's end of a room, and a sandbox in it: a call that the node does not answer is a node that was lost."""
+"""The driver's end of a room, and a sandbox in it: a call that is not answered is a room that was lost."""
 
 from __future__ import annotations
 
@@ -8,38 +8,48 @@ from collections.abc import Callable
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+from ray.exceptions import ActorDiedError, GetTimeoutError, OutOfMemoryError, RayError, RayTaskError
 
 from swe_srl.errors import NodeLostError, SandboxError
 from swe_srl.fleet.line import Line
+from swe_srl.fleet.nodes import nodes
+from swe_srl.fleet.room import Facts
 from swe_srl.sandboxes import ExecResult
 
 ANSWER_S = 120.0  # to read, write, fork or close, and for an answer beyond a command's own time
 
 
 class Door:
-    """An actor on a node. Once it did not answer it is `lost`, and nothing is asked of it any more."""
+    """An actor on a node. Once it did not answer it is `lost`, in these words, and nothing is asked of it any more.
 
-    def __init__(self, line: Line, actor: Any, node: str, emptied: Callable[[Door], None]) -> None:
-        self._line, self.actor, self.node, self.lost = line, actor, node, False
+    `alone`: its process ended, and its node did not.
+    """
+
+    def __init__(self, line: Line, actor: Any, at: Facts, emptied: Callable[[Door], None]) -> None:
+        self._line, self.actor, self.node, self.node_id = line, actor, at.node, at.node_id
+        self.lost, self.alone = "", False
         self.what = ""  # that its sandbox is for
         self._emptied, self._open, self._lock = emptied, 0, threading.Lock()
 
     def ask(self, limit_s: float, method: str, *args: Any) -> Any:
         """A method's answer. Raises what it raised on the node, and NodeLostError."""
         if self.lost:
-            raise NodeLostError(f"node {self.node} was lost, and this sandbox with it")
-        try:
-            with self._line.call():
+            raise NodeLostError(f"{self.lost}, and this sandbox with it")
+        with self._line.call():
+            try:
                 return ray.get(getattr(self.actor, method).remote(*args), timeout=limit_s)
-        except GetTimeoutError:
-            why = f"it did not answer for {limit_s:g} seconds"
-        except RayTaskError as error:
-            raise error.cause from None
-        except RayError as error:  # its process or its machine ended, or the network between
-            why = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"
-        self.lost = True
-        raise NodeLostError(f"node {self.node} was lost, and this sandbox with it ({why})")
+            except GetTimeoutError:
+                lost, why = f"node {self.node} does not answer", f"for {limit_s:g} seconds"
+            except RayTaskError as error:
+                raise error.cause from None
+            except (ActorDiedError, OutOfMemoryError) as error:
+                self.alone = self.node_id in nodes()
+                lost = f"a sandbox's process on node {self.node} ended" if self.alone else f"node {self.node} was lost"
+                why = _said(error)
+            except RayError as error:  # its machine or the network between: Ray itself does not know yet
+                lost, why = f"node {self.node} does not answer", _said(error)
+        self.lost = lost
+        raise NodeLostError(f"{lost}, and this sandbox with it ({why})")
 
     def enter(self) -> None:
         """One more sandbox is open in it."""
@@ -92,3 +102,9 @@ class RemoteSandbox:
         if self._closed:
             raise SandboxError("this sandbox was closed")
         return self._door.ask(limit_s, method, self._number, *args)
+
+
+def _said(error: RayError) -> str:
+    """Why, in Ray's words: the last of its lines on the actor, before which it says what the actor was."""
+    lines = str(error).strip().splitlines()
+    return next((line for line in reversed(lines) if line.startswith("The actor ")), lines[0])[:300]

@@ -27,9 +27,10 @@ _ROOMS = ("fleet", "sandboxes", "tasks")
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Where a process runs, and which code: a node's address and the beginning of its id."""
+    """Where a process runs, and which code. `node` is what the node is called."""
 
     node: str
+    node_id: str
     code: str
 
 
@@ -38,7 +39,8 @@ def facts() -> Facts:
     """This process's, on its node."""
     import ray
 
-    return Facts(node_name(str(ray.util.get_node_ip_address()), ray.get_runtime_context().get_node_id()), code())  # type: ignore[no-untyped-call]
+    node_id = ray.get_runtime_context().get_node_id()
+    return Facts(node_name(str(ray.util.get_node_ip_address()), node_id), node_id, code())  # type: ignore[no-untyped-call]
 
 
 def node_name(address: str, node_id: str) -> str:

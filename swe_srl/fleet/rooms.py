@@ -20,14 +20,14 @@ from ray.exceptions import RayError
 from swe_srl.errors import NodeLostError, SandboxError
 from swe_srl.fleet.ledger import Ledger
 from swe_srl.fleet.line import Line
+from swe_srl.fleet.nodes import SLOT, nodes
 from swe_srl.fleet.remote import Door, RemoteSandbox
 from swe_srl.fleet.room import Facts, Room, code
 from swe_srl.fleet.trees import Packed
 from swe_srl.sandboxes import ImageTree, Source, Wanted
 
-SLOT = "sandbox"  # the resource that a node has as many of as it may hold sandboxes
 _THREADS = 64  # of a room: calls of a sandbox and its forks that may wait at a time
-_TRIES = 16  # of rooms that are lost before a sandbox is open: the empty ones of a lost node go one by one
+_TRIES = 4  # of rooms that are lost before a sandbox is open: a lost node takes its empty ones with it
 _OPEN_S = 900.0  # a room has to open a sandbox in: an image may have to be pulled
 _LOOK_S = 5.0  # between two looks at whether any node is left
 _LEAVE_S = 20.0  # that rooms have to close their sandboxes in at the end
@@ -36,8 +36,8 @@ _LEAVE_S = 20.0  # that rooms have to close their sandboxes in at the end
 class Rooms:
     """Of one kind of sandbox. Threads may call it side by side."""
 
-    def __init__(self, kind: str, ledger: Ledger) -> None:
-        self._kind, self._ledger, self._line = kind, ledger, Line()
+    def __init__(self, kind: str, ledger: Ledger, line: Line) -> None:
+        self._kind, self._ledger, self._line = kind, ledger, line
         self._actor: Any = ray.remote(Room).options(
             num_cpus=0,
             resources={SLOT: 1},
@@ -103,7 +103,7 @@ class Rooms:
                         raise SandboxError("the fleet's sandboxes were closed")
                     if self._starting < self._waiting:
                         self._start()
-                    if not self._changed.wait(_LOOK_S):
+                    if not self._changed.wait(_LOOK_S) and not self._closed:
                         self._look()
                 found = self._empty.popleft()
             finally:
@@ -143,7 +143,7 @@ class Rooms:
             with self._line.call():
                 facts: Facts = ray.get(actor.facts.remote())
             if facts.code == code():
-                found = Door(self._line, actor, facts.node, self._emptied)
+                found = Door(self._line, actor, facts, self._emptied)
             else:  # a node that came later: the others were asked at the beginning
                 found = SandboxError(f"node {facts.node} runs another version of swe-srl: install this one there")
         except NodeLostError as error:
@@ -162,22 +162,28 @@ class Rooms:
             self._changed.notify_all()
 
     def _emptied(self, door: Door) -> None:
-        self._ledger.left(door.node, door.what, lost=door.lost)
+        self._ledger.left(door.node, door.what, door.lost)
         with self._changed:
-            if door.lost:
-                self._actors.discard(door.actor)
-                self._placed.discard(door.actor)
-            else:
+            lost = self._forgotten(door) if door.lost else []
+            if not lost:
                 self._empty.append(door)
             self._changed.notify_all()
-        if door.lost:
-            _end(door.actor)
+        for actor in lost:
+            _end(actor)
 
+    def _forgotten(self, lost: Door) -> list[Any]:
+        """The actors of a lost room, and of its node's empty ones with it, unless it ended alone. Holds the lock.
 
-def nodes() -> dict[str, dict[str, Any]]:
-    """By id, the nodes that hold sandboxes."""
-    rows: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return {row["NodeID"]: row for row in rows if row["Alive"] and row["Resources"].get(SLOT, 0) >= 1}
+        The cluster learns up to half a minute later that a node went: were they tried one by one until then, an
+        attempt's tries could all be theirs. Where the node did not go, to start a room again takes a second.
+        """
+        empty = [one for one in self._empty if isinstance(one, Door) and one.node_id == lost.node_id and not lost.alone]
+        for one in empty:
+            self._empty.remove(one)
+        actors = [one.actor for one in (lost, *empty)]
+        self._actors.difference_update(actors)
+        self._placed.difference_update(actors)
+        return actors
 
 
 def _end(actor: Any) -> None:

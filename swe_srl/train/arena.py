@@ -79,7 +79,7 @@ class Arena:
 
 def _refuse_too_few_rooms(ranks: int, each: int) -> None:
     """A rank keeps the rooms that it has: another one would wait for them for ever. Raises ConfigError."""
-    from swe_srl.fleet.rooms import SLOT, nodes
+    from swe_srl.fleet.nodes import SLOT, nodes
 
     there = sum(int(row["Resources"][SLOT]) for row in nodes().values())
     if there < ranks * each:
