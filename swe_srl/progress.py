@@ -36,31 +36,50 @@ def counting(title: str, what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: tick(done, total, what)
 
 
+_open: list[Progress | None] = []  # this process's, outermost first; None where there is no terminal
+
+
 @contextlib.contextmanager
 def _shown(title: str, total: int | None, done: int, percent: bool) -> Iterator[Callable[[int, int, str], None]]:
-    if sys.stderr.isatty():
-        columns = (
-            TextColumn("{task.description:<24}", markup=False),
-            BarColumn(24),
-            TaskProgressColumn() if percent else MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("ETA"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", markup=False),  # it may hold a file's name
-        )
-        with Progress(*columns, console=Console(stderr=True)) as progress:
-            task = progress.add_task(title, total=total, completed=done, note="")
-            yield lambda n, total, note: progress.update(task, completed=n, total=total, note=note)
-        return
+    """A bar within another's block stands under it, and is gone at its end."""
+    within = bool(_open)
+    with contextlib.ExitStack() as stack:
+        progress = _open[0] if within else stack.enter_context(_terminal(percent)) if sys.stderr.isatty() else None
+        _open.append(progress)
+        stack.callback(_open.pop)
+        if progress is None:
+            yield _lines(title, done, percent, within)
+            return
+        task = progress.add_task(title, total=total, completed=done, note="")
+        if within:
+            stack.callback(progress.remove_task, task)
+        yield lambda n, total, note: progress.update(task, completed=n, total=total, note=note)
+
+
+def _terminal(percent: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description:<24}", markup=False),
+        BarColumn(24),
+        TaskProgressColumn() if percent else MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),  # it may hold a file's name
+        console=Console(stderr=True),
+    )
+
+
+def _lines(title: str, done: int, percent: bool, within: bool) -> Callable[[int, int, str], None]:
+    """A line now and then, and one at the end; none at the end of what is within another bar."""
     began = told = time.monotonic()
 
     def line(n: int, total: int, note: str) -> None:
         nonlocal told
         now = time.monotonic()
-        if n >= total or now - told >= QUIET_S:
+        if (n >= total and not within) or now - told >= QUIET_S:
             told = now
             left = (now - began) / max(n - done, 1) * max(total - n, 0)
             share = f"{100 * n // total}%" if percent else f"{n}/{total}"
             print(f"{title}: {share}, ETA {left:.0f} s  {note}", file=sys.stderr, flush=True)
 
-    yield line
+    return line

@@ -34,6 +34,7 @@ from swe_srl.evaluate.rates import wilson
 from swe_srl.places import Place, patient, placed
 from swe_srl.policies import State, seed_of
 from swe_srl.policies.engine import EnginePolicy
+from swe_srl.progress import bar
 from swe_srl.rollout import Job, Opened, rollout
 from swe_srl.tasks.opening import opened
 from swe_srl.train.arena import Arena
@@ -216,7 +217,11 @@ class RlvrSource:
         """What became of an attempt at each, in no order."""
         policy = self._timed(replace(self.newest, temperature=0.0))
         jobs = [Job(task, 0) for task in tasks]
-        made = list(self._attempts(policy, jobs, seed_of(self.seed, "validation"), self._take))
+        made = list[Episode]()
+        with bar("validation: attempts", len(jobs)) as tick:
+            for episode in self._attempts(policy, jobs, seed_of(self.seed, "validation"), self._take):
+                made.append(episode)
+                tick(len(made), "")
         return [result(one.end, one.trajectory.outcome.patch, self._judging.verdict(one)) for one in made]
 
     def _timed(self, policy: EnginePolicy) -> _Timed:

@@ -14,17 +14,20 @@ from swe_srl.config import History
 from swe_srl.evaluate.metrics import Answer, Mode, answer, summarise
 from swe_srl.policies import seed_of
 from swe_srl.policies.engine import EnginePolicy
+from swe_srl.progress import bar
 from swe_srl.rewards import Attempt, Scorer
 from swe_srl.train.distributed import ALONE, World
 from swe_srl.train.model import log_probs
 from swe_srl.train.objective import nll, supervised
-from swe_srl.train.own import Walk, Walking, walked
+from swe_srl.train.own import Asked, Walk, Walking, walked
 from swe_srl.train.passes import in_step, share_of
 from swe_srl.train.pieces import pack
 from swe_srl.train.sources import expert_sample
 from swe_srl.train.take import refuse_unscored
 from swe_srl.train_config import MAX_UNSCORED
 from swe_srl.types import Group, Step, Went
+
+CHUNK = 64  # steps that are answered between two ticks of the bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,12 @@ class Validator:
         return found
 
     def _greedy(self, steps: Sequence[Step]) -> list[Answer]:
-        return answers(self.policy, self.scorer, steps, "greedy", 1, self.seed)
+        found: list[Answer] = []
+        with bar("validation: answers", len(steps)) as tick:
+            for first in range(0, len(steps), CHUNK):
+                found += answers(self.policy, self.scorer, steps[first : first + CHUNK], "greedy", 1, self.seed)
+                tick(len(found), "")
+        return found
 
     def _own(self) -> tuple[list[Answer], Counter[Went]]:
         """Ranks share the trajectories: a walk is whole."""
@@ -82,9 +90,11 @@ class Validator:
         batch = supervised(groups)
         total = 0.0
         pieces = pack(share_of(batch.strands, self.world), self.token_budget, share=self.prefix_sharing)
-        for piece in in_step(model, pieces):
-            logp_N, _ = log_probs(model, piece, batch.ids_N[piece.slot_N], 1.0, self.dtype)
-            total += float((batch.weight_N[piece.slot_N] * nll(logp_N.cpu())).sum())
+        with bar("validation: loss", len(pieces)) as tick:
+            for n, piece in enumerate(in_step(model, pieces), 1):
+                logp_N, _ = log_probs(model, piece, batch.ids_N[piece.slot_N], 1.0, self.dtype)
+                total += float((batch.weight_N[piece.slot_N] * nll(logp_N.cpu())).sum())
+                tick(min(n, len(pieces)), "")
         return sum(self.world.gather(total))
 
 
@@ -109,7 +119,11 @@ def own_answers(
     """
     paths = [list(path) for _, path in groupby(steps, key=lambda step: step.trajectory.id)]
     walks = [Walk(path[0].trajectory, {step.k: (seed_of(seed, "own", step.id, 0),) for step in path}) for path in paths]
-    asked = [one for found in walked(walks, policy, scorer, 0.0, walking) for one in found]
+    asked = list[Asked]()
+    with bar("own history: answers", len(steps)) as tick:
+        for of_walk in walked(walks, policy, scorer, 0.0, walking):
+            asked += of_walk
+            tick(len(asked), "")
     found = [answer(one.step, "own", one.completions[0].text, one.scores[0]) for one in asked]
     return found, Counter(one.went for one in asked)
 
