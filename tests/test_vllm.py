@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from swe_srl.engines.choice import open_engine, vllm_trouble
 from swe_srl.engines.vllm import HIT_RATE, VLLMEngine
 from swe_srl.errors import ConfigError, TrainingError
 from swe_srl.train.model import named_weights, with_lora
+from swe_srl.types import Tokens
 
 needs_vllm = pytest.mark.skipif(vllm_trouble() is not None, reason=f"vllm: {vllm_trouble()}")
 
@@ -145,6 +147,26 @@ def test_more_prompts_than_one_pass_holds(engine: Engine) -> None:
     assert [engine.generate([one], Sampling(1.0, 3, END))[0].ids for one in asked[::8]] == [
         tokens.ids for tokens in together[::8]
     ]
+
+
+@needs_vllm
+def test_a_call_that_nobody_waits_for(engine: VLLMEngine, trained: Any) -> None:
+    """It goes on in its thread, by the weights that it began with; new weights and the next call wait for it."""
+    long = [Request(prompt, seed) for seed, prompt in enumerate(prompts(*[50] * 32))]
+    alone = [engine.generate(asked, Sampling(1.0, 60, END)) for asked in (long, several())]
+    left = list[list[Tokens]]()
+    thread = threading.Thread(target=lambda: left.append(engine.generate(long, Sampling(1.0, 60, END))))
+    thread.start()
+    while not engine._busy.locked():
+        pass
+    engine.load_weights(named_weights(trained))
+    found = engine.generate(several(), Sampling(1.0, 60, END))
+    thread.join()
+    assert [ids_of(left[0]), ids_of(found)] == [ids_of(answers) for answers in alone]
+
+
+def ids_of(answers: list[Tokens]) -> list[tuple[int, ...]]:
+    return [tokens.ids for tokens in answers]
 
 
 # -------------------------------------------------------------------------------------------- memory

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,9 @@ class VLLMEngine:
     It knows nothing until it has been given some. `shapes`: the weights that it takes, by their Hugging Face names.
     `max_batch_tokens` bounds the keys and values that are held at once, and the longest prompt with its answer.
     `sleeps`: whether `rest` gives its memory back until the next weights come; a GPU only. Raises ConfigError.
+
+    Attempts that nobody waits for any more may still be answered in their thread: whatever else is asked waits for that,
+    since vLLM would give one caller's answers to the other, and take its weights away from under it.
     """
 
     def __init__(
@@ -47,13 +51,50 @@ class VLLMEngine:
         self._llm = _open(path, self.shapes, dtype, max_batch_tokens, sleeps)
         self.longest: int = self._llm.model_config.max_model_len
         self._ready = self._resting = False
+        self._busy = threading.Lock()
         self._prompt_tokens = self._cached_tokens = 0
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Tokens]:
-        assert self._ready, "an engine answers with the weights that it was given: load_weights comes first"
         if not requests:
             return []
         self._refuse_long(requests, sampling)
+        with self._busy:
+            assert self._ready, "an engine answers with the weights that it was given: load_weights comes first"
+            return self._answers(requests, sampling)
+
+    def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """One tensor at a time, as they come. Raises TrainingError where they are not this network's."""
+        with self._busy:
+            if self._resting:
+                self._llm.wake_up(["weights"])
+            self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": self._checked(weights)})
+            self._llm.apply_model(_tie_again)
+            if self._resting:
+                self._llm.wake_up(["kv_cache"])
+                self._resting = False
+            self._llm.reset_prefix_cache()
+            self._ready = True
+
+    def rest(self) -> None:
+        """Before an update: weights and caches leave the device, until the weights after it come."""
+        with self._busy:
+            if self.sleeps and not self._resting:
+                self._llm.sleep(level=2)
+                self._resting, self._ready = True, False
+
+    def stats(self) -> dict[str, float]:
+        asked, cached = self._prompt_tokens, self._cached_tokens
+        self._prompt_tokens = self._cached_tokens = 0
+        return {HIT_RATE: cached / asked} if asked else {}
+
+    def close(self) -> None:
+        with self._busy:
+            if self._llm is not None:
+                _shut(self._llm)
+                self._llm = None
+                _forget()
+
+    def _answers(self, requests: Sequence[Request], sampling: Sampling) -> list[Tokens]:
         # Neighbours share what they begin with, so that a prefix is asked for again before its blocks are given away.
         order = sorted(range(len(requests)), key=lambda index: requests[index].prompt_ids)
         outputs = self._llm.generate(
@@ -67,35 +108,6 @@ class VLLMEngine:
             self._cached_tokens += output.num_cached_tokens or 0
             answers[index] = _tokens(requests[index], output.outputs[0])
         return [answers[index] for index in range(len(requests))]
-
-    def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
-        """One tensor at a time, as they come. Raises TrainingError where they are not this network's."""
-        if self._resting:
-            self._llm.wake_up(["weights"])
-        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": self._checked(weights)})
-        self._llm.apply_model(_tie_again)
-        if self._resting:
-            self._llm.wake_up(["kv_cache"])
-            self._resting = False
-        self._llm.reset_prefix_cache()
-        self._ready = True
-
-    def rest(self) -> None:
-        """Before an update: weights and caches leave the device, until the weights after it come."""
-        if self.sleeps and not self._resting:
-            self._llm.sleep(level=2)
-            self._resting, self._ready = True, False
-
-    def stats(self) -> dict[str, float]:
-        asked, cached = self._prompt_tokens, self._cached_tokens
-        self._prompt_tokens = self._cached_tokens = 0
-        return {HIT_RATE: cached / asked} if asked else {}
-
-    def close(self) -> None:
-        if self._llm is not None:
-            _shut(self._llm)
-            self._llm = None
-            _forget()
 
     def _refuse_long(self, requests: Sequence[Request], sampling: Sampling) -> None:
         wanted = max(len(request.prompt_ids) for request in requests) + sampling.max_tokens
