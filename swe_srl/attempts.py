@@ -1,6 +1,6 @@
 """Whole attempts of a config, kept as they end: what `rollout` and `evaluate` have in common.
 
-    with run.held(tensorboard=False):
+    with run.held():
         for episode in attempts(config, tasks, opened, run): ...
 
 A run that was killed goes on where it was: what its policy has finished is not made again.

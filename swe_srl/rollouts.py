@@ -55,7 +55,7 @@ def roll(config: AgentConfig) -> View:
     config = with_served(config)
     what = "rollout" if config.mode == "agent" else f"rollout-{config.mode}"
     run = Run(config.folder(named=f"{what}-{config.subject}"), config)
-    with placed(config.sandbox, tasks) as place, run.held(tensorboard=False):
+    with placed(config.sandbox, tasks) as place, run.held():
         place.ahead(tasks, prune=config.images.prune, pull=config.images.pull)
         over = Behind(tasks, config.rollout.samples, place.behind) if config.images.prune else None
         with (

@@ -26,6 +26,7 @@ import tomli_w
 import zstandard
 from pydantic import BaseModel
 
+from swe_srl.copies import Copy
 from swe_srl.disk import write_aside
 from swe_srl.errors import ConfigError
 
@@ -41,11 +42,11 @@ class Run:
         self.events_path = self.folder / "events.jsonl"
         self._model = config
         self._config = tomli_w.dumps(_without_none(config.model_dump(by_alias=True)))
-        self._tensorboard: Any = None
+        self._copies: list[Copy] = []
 
     @contextlib.contextmanager
-    def held(self, *, tensorboard: bool) -> Iterator[None]:
-        """Keep other processes out of the run, and copy its events to tensorboard if asked.
+    def held(self, *copies: contextlib.AbstractContextManager[Copy]) -> Iterator[None]:
+        """Keep other processes out of the run, and copy its events.
 
         The kernel frees the lock when the process dies, however it dies. Raises ConfigError, also if the
         folder belongs to another configuration.
@@ -63,8 +64,7 @@ class Run:
                     f"another process is at work on {self.folder}. Wait for it, or give another run=FOLDER"
                 ) from None
             self._take_up()  # under the lock: it may remove what another process has just begun
-            if tensorboard:
-                self._tensorboard = stack.enter_context(_summary_writer(self.folder / "tensorboard"))
+            self._copies = [stack.enter_context(copy) for copy in copies]
             yield
 
     def _take_up(self) -> None:
@@ -99,10 +99,8 @@ class Run:
             return row
         with self.events_path.open("ab") as file:
             file.write(orjson.dumps(row) + b"\n")
-        if self._tensorboard is not None:
-            for key, value in fields.items():
-                if isinstance(value, int | float) and key != "step":
-                    self._tensorboard.add_scalar(f"{fields.get('stage')}/{key}", value, fields.get("step"))
+        for copy in self._copies:
+            copy(row)
         return row
 
     def begin(self, **facts: Any) -> None:
@@ -134,14 +132,6 @@ class Run:
             return
         with self.events_path.open("r+b") as file:
             file.truncate(length)
-
-
-def _summary_writer(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise ConfigError('tensorboard = true needs it: pip install "swe-srl[tensorboard]"') from None
-    return SummaryWriter(str(folder))
 
 
 def read_events(folder: Path) -> list[Event]:

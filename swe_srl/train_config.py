@@ -202,6 +202,7 @@ class TrainConfig(Strict):
     images: ImagesConfig | None = None
     rollouts: RolloutsConfig | None = None
     tensorboard: bool = False
+    wandb: str | None = Field(None, min_length=1, description="a project of Weights & Biases")
     stage: list[AnyStage] = Field(min_length=1)
 
     @model_validator(mode="before")

@@ -153,7 +153,7 @@ def test_a_resolved_config_is_a_config(chain: Path, tmp_path: Path) -> None:
     assert check(AgentConfig, written, "report.json") == asked
     trained = load(TrainConfig, chain, ["model.path=owner/name"])
     run = Run(tmp_path / "run", trained)
-    with run.held(tensorboard=False):
+    with run.held():
         assert load(TrainConfig, run.folder / "config.toml") == trained
 
 

@@ -181,7 +181,7 @@ def config_of(folder: Path, **changes: Any) -> AgentConfig:
 def make_all(folder: Path) -> list[Episode]:
     config = config_of(folder)
     run = Run(folder, config)
-    with run.held(tensorboard=False):
+    with run.held():
         return list(attempts(config, load_tasks(SUITE)[:4], local, run))
 
 

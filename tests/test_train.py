@@ -136,9 +136,9 @@ def test_a_run_that_a_version_without_a_key_began(finished: Any) -> None:
 
 def test_another_config_while_a_run_begins_harms_nothing(tmp_path: Path) -> None:
     first, second = (Run(tmp_path, tiny_config(tmp_path, seed=seed)) for seed in (0, 1))
-    with first.held(tensorboard=False):
+    with first.held():
         (tmp_path / "model").mkdir()  # made, and no event yet
-        with pytest.raises(ConfigError, match="another process"), second.held(tensorboard=False):
+        with pytest.raises(ConfigError, match="another process"), second.held():
             pass
         assert (tmp_path / "model").exists()
         assert "seed = 0\n" in (tmp_path / "config.toml").read_text()

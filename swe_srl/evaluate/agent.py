@@ -81,7 +81,7 @@ def evaluate_agent(
     asked = config.model_copy(update={"prompt": policy.prompt}) if policy.prompt is not None else config
     prune = config.images.prune and not official
     here = tasks if foreign is None or not official else ()
-    with placed(config.sandbox, here) as place, run.held(tensorboard=False):
+    with placed(config.sandbox, here) as place, run.held():
         # What is missing is a row: who opens it says so.
         place.ahead(tasks, prune=config.images.prune, pull=config.images.pull)
         over = Behind(tasks, config.rollout.samples if foreign is None else 1, place.behind) if prune else None

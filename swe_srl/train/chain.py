@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from swe_srl import copies
 from swe_srl.config import LiveSandbox
 from swe_srl.data import Dataset, load_dataset, require
 from swe_srl.disk import folder_aside
@@ -58,7 +59,10 @@ def train(config: TrainConfig) -> dict[str, Any]:
     run = Run(config.run, config, writes=world.leads)
     events_bytes = 0
     results = []
-    with run.held(tensorboard=config.tensorboard), Scorer(config.reward.kind, config.reward.workers) as scorer:
+    copied = [copies.tensorboard(run.folder)] if config.tensorboard else []
+    if config.wandb is not None:
+        copied.append(copies.wandb(run.folder, config.wandb))
+    with run.held(*copied), Scorer(config.reward.kind, config.reward.workers) as scorer:
         world.wait()  # the run is taken up
         origin = config.model.path or _scratch_model(config, run, dataset, world)
         for number, settings in enumerate(config.stage, 1):
