@@ -33,8 +33,8 @@ class VLLMEngine:
     `max_batch_tokens` bounds the keys and values that are held at once, and the longest prompt with its answer.
     `sleeps`: whether `rest` gives its memory back until the next weights come; a GPU only. Raises ConfigError.
 
-    Attempts that nobody waits for any more may still be answered in their thread: whatever else is asked waits for that,
-    since vLLM would give one caller's answers to the other, and take its weights away from under it.
+    Attempts that nobody waits for any more may still be answered in their thread. Whatever else is asked waits for
+    that: vLLM would give one caller's answers to the other, and take its weights away from under it.
     """
 
     def __init__(
