@@ -5,7 +5,7 @@ An evaluation asks it twice: how many of its instances were trained on, and how 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,14 @@ class Lineage:
             instances.add(base_id(task.task_id))
             repositories.add(task.repository)
         return Lineage(tuple(sorted(repositories)), tuple(sorted(instances)), (*self.stages, stage), prompt)
+
+    def other_prompts(self, prompt: Mapping[str, Any]) -> list[str]:
+        """What was otherwise in the prompts that it was trained in, as one sets it: key=value."""
+        mine = {key: value for key, value in (self.prompt or {}).items() if key in prompt and value != prompt[key]}
+        return [
+            f"prompt.{key}={value if isinstance(value, str) else orjson.dumps(value).decode()}"
+            for key, value in mine.items()
+        ]
 
     def as_bytes(self) -> bytes:
         return orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2)

@@ -20,6 +20,7 @@ from kill_resume import Point, killer
 from made import bash, make_qwen2, tiny_config, write_logs
 from test_gradient import BOUND, LARGE, SMALL, backward, gap, plain_log_probs
 
+from swe_srl import progress
 from swe_srl.data import load_dataset
 from swe_srl.episodes import Cost, End, Episode, as_trajectory
 from swe_srl.errors import ConfigError, TrainingError
@@ -348,12 +349,12 @@ def rlvr_config(folder: Path, model: str | None, **changes: Any) -> TrainConfig:
     return tiny_config(folder, **tables | changes)
 
 
-def warmed(folder: Path) -> str:
+def warmed(folder: Path, **changes: Any) -> str:
     """A network that writes what the experts do, now this, now that."""
     sft = {"name": "warm", "kind": "sft", "steps": 80, "batch": 8, "lr": 1e-2, "warmup": 0.1, "validate_every": 80}
     logs = write_logs(folder / "expert.jsonl", [expert(number) for number in range(8)])
     data = {"path": str(logs), "validation": ["delta"], "test": ["omega"]}
-    config = tiny_config(folder, data=data, engine={"max_tokens": 60}, stage=[sft])
+    config = tiny_config(folder, data=data, engine={"max_tokens": 60}, stage=[sft], **changes)
     return str(train(config)["checkpoint"])
 
 
@@ -411,6 +412,18 @@ def test_a_training_from_attempts(left_alone: Path) -> None:
     lineage = orjson.loads((folder / "checkpoints" / "best" / "trained_on.json").read_bytes())
     assert lineage["instances"] == ["alpha__1", "beta__1"]
     assert lineage["stages"] == ["warm", "rlvr"]
+
+
+def test_what_is_said_of_other_prompts_and_of_a_validation(
+    warm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "QUIET_S", 0.0)
+    prompt = {"system": "brief", "issue_tokens": 50, "observation_tokens": 60, "action_tokens": 60, "window": 1}
+    train(rlvr_config(tmp_path, warm, stage={"steps": 1, "metric": "resolved"}, prompt=prompt))
+    told = capsys.readouterr().err
+    assert "its own were prompt.window=2 prompt.issue_tokens=60\n" in told
+    for line in ("validation: answers: 2/2", "validation: attempts: 1/1", "rlvr: 1/1"):
+        assert line in told
 
 
 def test_what_infrastructure_takes_is_left_out(warm: str, tmp_path: Path) -> None:

@@ -161,6 +161,12 @@ class Given:
     ) -> tuple[Source, int, Lineage]:
         """Where groups come from, of how many draws an epoch is, and what a checkpoint was trained on then."""
         config, before, prompt = self.config, read_lineage(self.origin), self.config.prompt.model_dump()
+        if others := before.other_prompts(prompt):
+            print(
+                f"{self.origin} was trained in other prompts, and may not know the form in these; its own were "
+                f"{' '.join(others)}",
+                file=sys.stderr,
+            )
         if isinstance(settings, RlvrStage):
             assert self.tasks is not None
             assert self.arena is not None
