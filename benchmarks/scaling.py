@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 from swe_srl.loading import load
-from swe_srl.plan.costs import CORPUS, CORPUS_FULL, H100, KEPT, Cost, Sharing, cost_of, hours
+from swe_srl.plan.costs import CORPUS, CORPUS_FULL, KEPT, Cost, Sharing, cost_of
 from swe_srl.plan.shape import network, shape_of
 from swe_srl.train_config import SrlStage, TrainConfig
 
@@ -39,22 +39,23 @@ def main() -> None:
         print("| | tokens learnt | prefilled | decoded | EFLOP | hours on 1 | hours on 8 |")
         print("|---|---|---|---|---|---|---|")
         for way, sharing in WAYS.items():
-            one = cost_of(config, stage, shape, lengths, asked.kept, sharing)
-            print(row(way, one, updates))
-    print(row_of_parts(cost_of(config, stage, shape, CORPUS, asked.kept, Sharing())))
+            one, eight = (cost_of(config, stage, shape, lengths, asked.kept, sharing, gpus) for gpus in (1, 8))
+            print(row(way, one, eight, updates))
+    for gpus in (1, 8):
+        print(row_of_parts(cost_of(config, stage, shape, CORPUS, asked.kept, Sharing(), gpus), gpus))
 
 
-def row(way: str, one: Cost, updates: float) -> str:
+def row(way: str, one: Cost, by_eight: Cost, updates: float) -> str:
     tokens = (f"{updates * n / 1e9:.2f} B" for n in (one.learnt_tokens, one.prefill_tokens, one.decode_tokens))
     flops = updates * (one.learn_flops + one.prefill_flops + one.decode_flops) / 1e18
-    one_gpu, eight = (hours(one, updates, gpus, H100) for gpus in (1, 8))
+    one_gpu, eight = (cost.seconds * updates / 3600 for cost in (one, by_eight))
     return f"| {way} | {' | '.join(tokens)} | {flops:,.0f} | {one_gpu:,.0f} | {eight:,.1f} |"
 
 
-def row_of_parts(one: Cost) -> str:
+def row_of_parts(one: Cost, gpus: int) -> str:
     parts = {"learn": one.learn_s, "prefill": one.prefill_s, "decode": one.decode_s}
     told = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in parts.items())
-    return f"\nan update with both, window of 2, on one H100: {told}"
+    return f"\nan update with both, window of 2, on {gpus} H100: {told}"
 
 
 if __name__ == "__main__":

@@ -185,18 +185,19 @@ def _fits(fitting: Fitting, configs: Sequence[TrainConfig], devices: Devices | N
 
 def _costs(fitting: Fitting, config: TrainConfig, ranks: int) -> Found:
     """An update of each srl stage on H100s, with lengths that were measured on another corpus."""
-    from swe_srl.plan.costs import CORPUS, H100, KEPT, Sharing, cost_of, hours
+    from swe_srl.plan.costs import CORPUS, KEPT, Sharing, cost_of
 
     found: Found = {}
     for stage in config.stage:
         if isinstance(stage, SrlStage):
-            one = cost_of(config, stage, fitting.shape(None), CORPUS, KEPT, Sharing(tree=stage.prefix_sharing))
+            sharing = Sharing(tree=stage.prefix_sharing)
+            one = cost_of(config, stage, fitting.shape(None), CORPUS, KEPT, sharing, ranks)
             found[stage.name] = {
                 "learnt_tokens": round(one.learnt_tokens),
                 "prefilled_tokens": round(one.prefill_tokens),
                 "decoded_tokens": round(one.decode_tokens),
                 "pflop": round((one.learn_flops + one.prefill_flops + one.decode_flops) / 1e15, 1),
-                "seconds_on_h100": round(3600 * hours(one, 1, ranks, H100)),
+                "seconds_on_h100": round(one.seconds),
             }
     return found
 

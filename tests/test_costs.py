@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from swe_srl.plan.costs import Batch, Cost, Gpu, Lengths, Sharing, cost, hours
+from swe_srl.plan.costs import Batch, Cost, Gpu, Lengths, Sharing, cost
 from swe_srl.plan.shape import Shape
 
 # 2 layers of 300, 400 elsewhere; hidden 8, vocabulary 25: an output layer of 200; attention 16 wide in all
@@ -16,8 +17,9 @@ BATCH = Batch(groups=4, answers=2, kept=0.5)
 LENGTHS = Lengths(prompt=10, answer=4, shared=0.25)
 
 
-def of(sharing: Sharing, *, checkpointing: bool = False, cache_tokens: int = 1000) -> Cost:
-    return cost(TINY, LENGTHS, BATCH, GPU, sharing, cache_tokens=cache_tokens, checkpointing=checkpointing)
+def of(sharing: Sharing, gpu: Gpu = GPU, **changes: Any) -> Cost:
+    given = {"cache_tokens": 1000, "longest": 4, "checkpointing": False, **changes}
+    return cost(TINY, LENGTHS, BATCH, gpu, sharing, **given)
 
 
 def test_tokens() -> None:
@@ -44,14 +46,22 @@ def test_seconds() -> None:
     found = of(Sharing(tree=False, cache=False))
     assert found.learn_s == found.learn_flops / 500
     assert found.decode_s == found.decode_flops / 500  # compute is the longer here
-    slow = cost(
-        TINY, LENGTHS, BATCH, replace(GPU, flops=1e12), Sharing(False, False), cache_tokens=28, checkpointing=False
-    )
-    turn = (2 * (600 + 200) + 2 * 2 * 16 * 12) / 500  # weights, and the keys of two answers: 28 tokens hold two
+    narrow = replace(GPU, flops=1e12)
+    slow = of(Sharing(False, False), narrow, cache_tokens=28)
+    weights, keys = 2 * (600 + 200), 2 * 16 * 12
+    turn = (weights + 2 * keys) / 500  # 28 tokens of cache hold two answers
     assert slow.decode_s == pytest.approx(64 / 2 * turn)
+    tail = of(Sharing(False, False), narrow, cache_tokens=28, longest=9)
+    assert tail.decode_s - slow.decode_s == pytest.approx(5 * weights / 500)
+    alone = of(Sharing(False, False), narrow, longest=9)  # all 16 at once: as many turns as the longest has tokens
+    assert alone.decode_s == pytest.approx((9 * weights + 64 * keys) / 500)
 
 
-def test_hours() -> None:
-    one = of(Sharing())
-    assert hours(one, 7200, 1, GPU) == pytest.approx(2 * one.seconds)
-    assert hours(one, 7200, 8, GPU) == pytest.approx(2 * one.seconds / 4)
+def test_several_gpus() -> None:
+    one, four = (of(Sharing(), replace(GPU, flops=1e12), gpus=gpus) for gpus in (1, 4))
+    assert (one.decode_tokens, one.learn_flops) == (four.decode_tokens, four.learn_flops)
+    assert four.learn_s == pytest.approx(one.learn_s / (4 * 0.5))
+    assert four.prefill_s == pytest.approx(one.prefill_s / (4 * 0.5))
+    weights, keys = 2 * (600 + 200), 2 * 16 * 12
+    assert one.decode_s == pytest.approx((4 * weights + 64 * keys) / 500)
+    assert four.decode_s == pytest.approx((4 * weights + 16 * keys) / 500 / 0.5)  # each reads all weights each turn

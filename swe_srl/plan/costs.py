@@ -62,7 +62,7 @@ class Sharing:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of an update. Tokens are those that are computed; seconds are of one GPU."""
+    """Of an update. Tokens and FLOPs are of all GPUs, those that are computed; seconds are the clock's."""
 
     learnt_tokens: float
     prefill_tokens: float
@@ -86,11 +86,16 @@ def cost(
     gpu: Gpu,
     sharing: Sharing,
     *,
+    gpus: int = 1,
     cache_tokens: int,
+    longest: int,
     checkpointing: bool,
     element: int = 2,
 ) -> Cost:
-    """Of one update: `batch.groups` are learnt from, groups / kept are drawn."""
+    """Of one update: `batch.groups` are learnt from, groups / kept are drawn; of so many answers one is the `longest`.
+
+    Each GPU has an engine of its own, with `cache_tokens` of keys and values, and draws its share.
+    """
     P, A, G = lengths.prompt, lengths.answer, batch.answers
     layers, head = shape.layers * shape.a_layer, shape.hidden * shape.vocabulary
     answers = batch.groups * G
@@ -108,10 +113,13 @@ def cost(
     decode = forward(drawn * A, P + A / 2) + 2 * head * drawn * A
 
     held = P / G + A if sharing.cache else P + A  # tokens of the cache that an answer takes
-    at_once = max(1.0, min(drawn, cache_tokens / held))
+    own = drawn / gpus
+    at_once = max(1.0, min(own, cache_tokens / held))
+    turns = own * A / at_once + max(0, longest - A)  # the last answers end one by one, and weights are read for few
     weights, keys = element * (layers + head), element * shape.keys_values * (P + A / 2)
-    turn_s = (weights + at_once * keys) / (gpu.decode * gpu.bytes_s)
-    decode_s = max(drawn * A / at_once * turn_s, decode / (gpu.prefill * gpu.flops))
+    read_s = (turns * weights + own * A * keys) / (gpu.decode * gpu.bytes_s)
+    computed_s = decode / gpus / (gpu.prefill * gpu.flops)
+    together = 1.0 if gpus == 1 else gpu.scaling
     return Cost(
         learnt_tokens=prompts + answers * A,
         prefill_tokens=prefilled,
@@ -119,26 +127,24 @@ def cost(
         learn_flops=learnt,
         prefill_flops=prefill,
         decode_flops=decode,
-        learn_s=learnt / (gpu.training * gpu.flops),
-        prefill_s=prefill / (gpu.prefill * gpu.flops),
-        decode_s=decode_s,
+        learn_s=learnt / (gpus * together * gpu.training * gpu.flops),
+        prefill_s=prefill / (gpus * together * gpu.prefill * gpu.flops),
+        decode_s=max(read_s, computed_s) / together,
     )
 
 
-def cost_of(config: TrainConfig, stage: RlStage, shape: Shape, lengths: Lengths, kept: float, sharing: Sharing) -> Cost:
-    """Of an update of a config's stage."""
+def cost_of(
+    config: TrainConfig, stage: RlStage, shape: Shape, lengths: Lengths, kept: float, sharing: Sharing, gpus: int = 1
+) -> Cost:
+    """Of an update of a config's stage on H100s."""
     return cost(
         shape,
         lengths,
         Batch(stage.batch, stage.group_size, kept),
         H100,
         sharing,
+        gpus=gpus,
         cache_tokens=config.engine.max_batch_tokens,
+        longest=config.engine.max_tokens,
         checkpointing=stage.activation_checkpointing,
     )
-
-
-def hours(one: Cost, updates: float, gpus: int, gpu: Gpu) -> float:
-    """Of so many updates."""
-    speed = 1.0 if gpus == 1 else gpus * gpu.scaling
-    return one.seconds * updates / speed / 3600
