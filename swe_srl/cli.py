@@ -284,7 +284,10 @@ def stage_lines(found: dict[str, Any]) -> list[str]:
     """How each stage of a training ended, in words."""
     lines = []
     for stage in found["stages"]:
-        validation = stage["validation"]
+        validation, rate = stage["validation"], ""
+        if "resolved" in validation:  # measured where it chooses
+            percents = (f"{100 * value:.1f}" for value in (validation["resolved"], *validation["resolved_interval"]))
+            rate = "resolved rate of {}% [{}, {}] and a ".format(*percents)
         measured = []
         for own, where in (("", ""), ("own_", " after its own history")):
             if f"{own}similarity" in validation:
@@ -292,7 +295,7 @@ def stage_lines(found: dict[str, Any]) -> list[str]:
                 measured.append(f"{validation[f'{own}similarity']:.3f} [{low:.3f}, {high:.3f}]{where}")
         lines.append(
             f"{stage['name']} ({stage['kind']}): {stage['steps']} steps, {stage['ended']}; its best checkpoint is of "
-            f"step {validation['step']}, with a validation similarity of {' and '.join(measured)}"
+            f"step {validation['step']}, with a validation {rate}similarity of {' and '.join(measured)}"
         )
     return lines
 

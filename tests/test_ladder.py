@@ -151,6 +151,7 @@ def test_the_cpu_seconds_of_a_stage_are_part_of_its_state(finished: Path) -> Non
     assert progress["cpu_s"] == pytest.approx(sum(spent))
     assert sum(spent[:-1]) < BUDGET <= sum(spent)  # it ends with the update that passes them
     assert [row["learning_rate"] for row in rows] == [1e-3] * len(rows)
+    assert "srl (CPU seconds): 1/1, " in (finished / "log.txt").read_text()
 
 
 def test_a_second_call_does_nothing_new(finished: Path) -> None:

@@ -346,6 +346,9 @@ def test_a_stage_s_end_in_words() -> None:
     assert said[0] == "0.500 [0.400, 0.600]"
     assert said[1] == "0.300 [0.200, 0.400] after its own history"
     assert said[2] == f"{said[0]} and {said[1]}"
+    resolved = {"resolved": 0.12, "resolved_interval": [0.05, 0.256]}
+    (line,) = stage_lines({"stages": [{**found, "validation": {"step": 2, **resolved, **log}}]})
+    assert "step 2, with a validation resolved rate of 12.0% [5.0, 25.6] and a similarity of 0.500 [" in line
 
 
 def test_asked_wrongly(tmp_path: Path) -> None:

@@ -112,7 +112,8 @@ def run_stage(given: Given, settings: SftStage | SrlStage | RlvrStage, events_by
     if stage.progress.step:
         of = f" of {stage.total}" if settings.cpu_s is None else f", {stage.done} of {stage.length} CPU seconds"
         print(f"{settings.name}: going on after step {stage.progress.step}{of}", file=sys.stderr)
-    with bar(settings.name, stage.length, stage.done) as tick, _executing(given, stage), _attempting(stage, older):
+    title = settings.name if settings.cpu_s is None else f"{settings.name} (CPU seconds)"
+    with bar(title, stage.length, stage.done) as tick, _executing(given, stage), _attempting(stage, older):
         progress = train_stage(stage, tick)
     stage.policy.engine.close()
     result = {
