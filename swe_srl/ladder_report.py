@@ -175,14 +175,24 @@ def result_grid(arms: Sequence[ArmReport], rows: Sequence[Row], seeds: Sequence[
         shown.append(f"{arm.steps[sampled]['format_error'].interval.value:.3f}")
         shown.append("" if arm.resolved is None else percent(arm.resolved.interval))
         shown.append("" if arm.resolved is None else f"{arm.n} of {arm.requested}")
-        cells.append((arm.name, *shown))
+        cells.append((arm.name + _same(arm.rows), *shown))
     values = rows[0].steps[modes[0]]
     name, floor = rows[0].floor
     caption = (
         f"{len(values.step_ids)} steps of {len(set(values.clusters))} held-out tasks; the best floor there, {name}, "
         f"has {floor:.3f}. {_seeds(seeds)} Attempts: {arms[-1].rows[-1].trained_on or 'none'}."
     )
+    if any(row.is_base for row in rows):
+        caption += " = base: by validation nothing that it learnt was better than the base, so it is the base."
     return Grid("The ladder on held-out steps and tasks", (*columns, "resolved", "tasks scored"), tuple(cells), caption)
+
+
+def _same(rows: Sequence[Row]) -> str:
+    """What says that an arm's numbers are the base's because its weights are, in all seeds or in some."""
+    seeds = [str(row.seed) for row in rows if row.is_base]
+    if not seeds:
+        return ""
+    return " = base" if len(seeds) == len(rows) else f" (seed {', '.join(seeds)} = base)"
 
 
 def _seeds(seeds: Sequence[int]) -> str:
@@ -207,9 +217,10 @@ def paired_grids(arms: Sequence[ArmReport]) -> list[Grid]:
         "gained : lost",
         "p",
     )
+    seeds = "; in parentheses each seed's own difference" if len(arms[0].rows) > 1 else ""
     caption = (
-        "Paired by step and by task; in parentheses each seed's own difference. p is of the exact sign test over tasks "
-        "whose share of resolved attempts differs."
+        f"Paired by step and by task{seeds}. p is of the exact sign test over tasks whose share of resolved attempts "
+        "differs."
     )
     return [Grid("Paired differences", columns, tuple(cells), caption)] if cells else []
 
@@ -280,4 +291,5 @@ def _spent(one: Spent) -> dict[str, Any]:
         "tokens": tokens,
         "dead_groups": one.dead,
         "ended": list(one.ended),
+        "best_steps": list(one.best_steps),
     }

@@ -15,6 +15,7 @@ import orjson
 
 from swe_srl.disk import write_aside
 from swe_srl.evaluate.metrics import Floats, StepValues, Summary
+from swe_srl.ladder_config import BASE
 from swe_srl.runs import read_events
 
 KEPT = ("similarity", "well_formed_similarity", "exact", "format_error", "context_gain")  # of metrics.MEASURES
@@ -24,7 +25,8 @@ KEPT = ("similarity", "well_formed_similarity", "exact", "format_error", "contex
 class Spent:
     """What a training took. `cpu_s` is of sampling and updates, those included that a stage converged after;
     `learnt` are tokens of the updates' forward passes. `dead` is the share of groups whose rewards were alike, None
-    where there were no groups. `ended`: how each stage did, and which of its checkpoints is its best."""
+    where there were no groups. `ended`: how each stage did, and which of its checkpoints is its best;
+    `best_steps`: after how many updates that is. None are known of rows that an earlier version wrote."""
 
     cpu_s: float = 0.0
     updates: int = 0
@@ -33,6 +35,7 @@ class Spent:
     learnt: int = 0
     dead: float | None = None
     ended: tuple[str, ...] = ()
+    best_steps: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,11 @@ class Row:
     requested: int
     trained_on: str
 
+    @property
+    def is_base(self) -> bool:
+        """Whether it has the base's weights: no stage's best checkpoint is of an update."""
+        return self.arm != BASE and bool(self.spent.best_steps) and not any(self.spent.best_steps)
+
 
 def spent(run: Path, result: Mapping[str, Any]) -> Spent:
     """Of a training's events, and of what it returned."""
@@ -68,6 +76,7 @@ def spent(run: Path, result: Mapping[str, Any]) -> Spent:
             f"{stage['name']}: {stage['ended']}, best of step {stage['validation']['step']} of {stage['steps']}"
             for stage in result["stages"]
         ),
+        best_steps=tuple(stage["validation"]["step"] for stage in result["stages"]),
     )
 
 
@@ -95,7 +104,8 @@ def read(path: Path) -> Row | None:
     if not path.exists():
         return None
     document = orjson.loads(path.read_bytes())
-    document["spent"] = Spent(**document["spent"] | {"ended": tuple(document["spent"]["ended"])})
+    lists = {name: tuple(document["spent"].get(name, ())) for name in ("ended", "best_steps")}
+    document["spent"] = Spent(**document["spent"] | lists)
     document["floor"] = tuple(document["floor"])
     document["steps"] = {mode: _values(one) for mode, one in document["steps"].items()}
     return Row(**document)

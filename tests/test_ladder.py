@@ -124,7 +124,7 @@ def test_a_ladder(finished: Path) -> None:
     assert srl["ended"][0].startswith("srl: its CPU seconds are spent, best of step ")
     assert srl["cpu_s"] >= BUDGET
     assert 0 <= srl["dead_groups"] <= 1
-    assert len(both["ended"]) == 2
+    assert len(both["ended"]) == len(both["best_steps"]) == 2
     assert both["tokens"]["sampled"] > 0
     assert (folder / "ladder.png").read_bytes()[:4] == b"\x89PNG"
     page = (folder / "report.md").read_text()
@@ -250,8 +250,32 @@ def test_seeds_are_means_and_clusters_are_tasks(tmp_path: Path) -> None:
     assert srl.against[0].resolved.n == 1
 
 
+def test_an_arm_that_is_its_base_is_told(tmp_path: Path) -> None:
+    """By the steps of its stages' best checkpoints: those of an older row nobody knows."""
+    config = made(tmp_path, seeds=[0, 1], arm=ARMS)
+    (tmp_path / "ladder").mkdir()
+    report = tmp_path / "ladder" / "report.md"
+
+    def page(seeds: list[int], **best: tuple[int, ...]) -> str:
+        names = [(name, seed) for seed in seeds for name in ("base", "srl", "both")]
+        rows = [row(name, seed, [0.1, 0.3], {}) for name, seed in names]
+        known = [replace(one, spent=Spent(best_steps=best.get(f"{one.arm}_{one.seed}", ()))) for one in rows]
+        written(config, known, seeds)
+        return report.read_text()
+
+    told = page([0, 1], base_0=(0,), srl_0=(0,), srl_1=(0,), both_0=(3, 0), both_1=(0, 0))
+    assert "| srl = base |" in told
+    assert "| both (seed 1 = base) |" in told
+    assert "| base |" in told
+    assert "each seed's own difference" in told
+    told = page([0], both_0=(0, 2))
+    assert "= base" not in told
+    assert "each seed's own difference" not in told
+
+
 def test_a_row_on_disk_is_the_row(tmp_path: Path) -> None:
     one = row("srl", 3, [0.25, float("nan")], {"a": 0.5})
+    one = replace(one, spent=Spent(ended=("srl: done",), best_steps=(0,)))
     assert read(tmp_path / "row.json") is None
     write(tmp_path / "row.json", one)
     found = read(tmp_path / "row.json")
