@@ -461,6 +461,7 @@ POINTS = [
     Point("a group is whole, others are under way", "_group", "rlvr.py", "take", "rlvr", 3),
     Point("grading is waited for", "verdict", "judging.py", "take", "rlvr", 11),
     Point("the update, its rewards noted", "_logits", "head.py", "backward", "rlvr", 3),
+    Point("validation's attempts are graded", "verdict", "judging.py", "_greedy", "rlvr", 2),
 ]
 
 
@@ -499,18 +500,21 @@ def test_a_killed_training_runs_no_episode_twice(left_alone: Path, warm: str, tm
     assert start(tmp_path, warm, point)
     folder = tmp_path / "run" / "stages" / "1-rlvr"
     before = {}
-    for path in folder.glob("episodes/update_*.jsonl"):
+    for path in folder.glob("episodes/*_*.jsonl"):
+        what, number = path.stem.split("_")
+        shown = f"episodes_{int(number) + 1}" if what == "update" else path.stem
         lines = [orjson.loads(line) for line in path.read_bytes().splitlines()]
-        before |= {(int(path.stem[7:]) + 1, row["sample"]): row["seconds"] for row in lines if "sample" in row}
+        before |= {(shown, row["sample"]): row["seconds"] for row in lines if "sample" in row}
     assert before
     assert not start(tmp_path, warm, None)
     after = {}
-    for step in (1, 2, 3):
-        made = read_rows(folder / "rollouts" / f"episodes_{step}.jsonl.zst")
+    for path in (path for word in ("episodes", "validation") for path in folder.glob(f"rollouts/{word}_*")):
+        made = read_rows(path)
         assert len({row["sample"] for row in made}) == len(made)
-        after |= {(step, row["sample"]): row["seconds"] for row in made}
+        after |= {(path.name.split(".")[0], row["sample"]): row["seconds"] for row in made}
     reused = before.keys() & after.keys()
     assert reused
+    assert point.under != "_greedy" or any(shown.startswith("validation") for shown, _ in reused)
     assert all(before[key] == after[key] for key in reused)
     expected, found = weights(left_alone), weights(tmp_path / "run")
     assert all(torch.equal(expected[name], found[name]) for name in expected)

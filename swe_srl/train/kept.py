@@ -1,8 +1,10 @@
 """Episodes of a training on disk, with their tokens, before anything is learnt from them.
 
 episodes/update_N.jsonl            as they end; once the update has used them a last line says with which rewards
-episodes/update_N.rank_R.jsonl     those that another rank than the first has made
+episodes/validation_N.jsonl        those at the held-out tasks, after N updates
+episodes/….rank_R.jsonl            those that another rank than the first has made
 rollouts/episodes_N.jsonl.zst      those that were drawn for step N, for people: no ids, but what the tests said
+rollouts/validation_N.jsonl.zst    and those at the held-out tasks
 tasks.json                         which tasks were resolved never, always, or now and then, up to now
 
 A run that was killed goes on from a state that may be several updates old. It makes none of these episodes again, and
@@ -16,7 +18,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 import zstandard
@@ -33,10 +35,13 @@ _FOLDER = "episodes"
 
 
 class Kept:
-    """A stage's. Of an update, an episode's number (`Episode.sample`) is its name. A rank adds to its own files."""
+    """A stage's, of each update or `of` each validation: there an episode's number (`Episode.sample`) is its name.
 
-    def __init__(self, folder: Path, rank: int = 0) -> None:
-        self._folder, self._rank = folder / _FOLDER, rank
+    A rank adds to its own files.
+    """
+
+    def __init__(self, folder: Path, rank: int = 0, of: Literal["update", "validation"] = "update") -> None:
+        self._folder, self._rank, self._of = folder / _FOLDER, rank, of
 
     def take_up(self, update: int) -> tuple[dict[int, Episode], dict[int, Score]]:
         """What an update has, by number: its episodes, of all ranks, and the scores with which it used them.
@@ -45,7 +50,7 @@ class Kept:
         """
         found: dict[int, Episode] = {}
         scores: dict[int, Score] = {}
-        for path in of_ranks(self._folder / _name(update)):
+        for path in of_ranks(self._plain(update)):
             for number, line in enumerate(_whole_lines(path), 1):
                 try:
                     document = json.loads(line)
@@ -72,7 +77,10 @@ class Kept:
         episodes.append(self._path(update), {"scores": rewards})
 
     def _path(self, update: int) -> Path:
-        return of_rank(self._folder / _name(update), self._rank)
+        return of_rank(self._plain(update), self._rank)
+
+    def _plain(self, update: int) -> Path:
+        return self._folder / f"{self._of}_{update}.jsonl"
 
 
 Made = Sequence[tuple[Episode, Score, bool]]  # with its reward, and whether its group was live
@@ -101,11 +109,19 @@ class Told:
             resolved = bool(score.parts["resolved"]) if score.parts else None
             self._count(episode.task_id, resolved)
             told = {"reward": score.value, "parts": dict(score.parts), "live": live}
-            rows.append(episodes.as_line({**episodes.to_json(episode.judged(resolved)), **told}))
-        path = self._folder / "rollouts" / f"episodes_{step}.jsonl.zst"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_aside(path, zstandard.ZstdCompressor(level=3).compress(b"".join(rows)))
+            rows.append({**episodes.to_json(episode.judged(resolved)), **told})
+        self._write(f"episodes_{step}", rows)
         write_aside(self._folder / "tasks.json", orjson.dumps(self._tasks(), option=orjson.OPT_INDENT_2))
+
+    def validated(self, step: int, judged: Iterable[Episode]) -> None:
+        """Write down the attempts at the held-out tasks after so many updates."""
+        rows = map(episodes.to_json, sorted(judged, key=lambda one: one.sample))
+        self._write(f"validation_{step}", rows)
+
+    def _write(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
+        path = self._folder / "rollouts" / f"{name}.jsonl.zst"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_aside(path, zstandard.ZstdCompressor(level=3).compress(b"".join(map(episodes.as_line, rows))))
 
     def row(self) -> dict[str, int]:
         return {f"rlvr/tasks_{name}": len(tasks) for name, tasks in self._tasks().items()}
@@ -122,13 +138,13 @@ class Told:
 
 
 def covered(folder: Path, step: int) -> Iterable[Path]:
-    """Files of a stage's updates that a state after `step` of them covers."""
-    names = (folder / _FOLDER).glob("update_*.jsonl")
-    return [path for path in names if int(path.name.removeprefix("update_").split(".")[0]) < step]
+    """Files of a stage's updates, and of its validations, that a state after `step` updates covers."""
 
+    def is_covered(path: Path) -> bool:
+        what, number = path.name.split(".")[0].split("_")
+        return int(number) < step or (what == "validation" and int(number) == step)
 
-def _name(update: int) -> str:
-    return f"update_{update}.jsonl"
+    return [path for path in (folder / _FOLDER).glob("*_*.jsonl") if is_covered(path)]
 
 
 def _whole_lines(path: Path) -> list[bytes]:

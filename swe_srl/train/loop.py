@@ -80,7 +80,7 @@ class StageRun:
     reference: Callable[[], contextlib.AbstractContextManager[Any]] | None = None
     execute: Callable[[Draw], Callable[[], Executed]] = lambda draw: dict  # srl.execute; else nothing is run
     settle: Callable[[Draw, int], dict[str, Any]] = lambda draw, step: {}  # RLVR: keeps and tells of episodes
-    attempts: Callable[[], dict[str, Any]] = dict  # RLVR: at the tasks of validation
+    attempts: Callable[[int], dict[str, Any]] = lambda step: {}  # RLVR: at the tasks of validation
     ahead: Ahead | None = None  # RLVR with a lag: batches are drawn while updates run
     world: World = ALONE
 
@@ -223,7 +223,7 @@ def validate_and_save(stage: StageRun) -> None:
     if over or progress.step % settings.validate_every == 0:
         began = time.perf_counter()
         stage.policy.engine.load_weights(named_weights(stage.model))
-        found = stage.validator(stage.model) | stage.attempts()
+        found = stage.validator(stage.model) | stage.attempts(progress.step)
         value = -found["loss"] if settings.metric == "loss" else found[settings.metric]
         progress.since_best += 1
         if value > progress.best_value:

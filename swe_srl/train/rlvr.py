@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -68,6 +68,7 @@ class RlvrSource:
     order: Order = field(init=False)
     _by_id: dict[str, Task] = field(init=False)
     _kept: Kept = field(init=False)
+    _validated: Kept = field(init=False)
     _told: Told = field(init=False)
     _judging: Judging = field(init=False)
     _opened: Opened = field(init=False)
@@ -81,6 +82,7 @@ class RlvrSource:
         self.order = Order(len(self.tasks), seed_of(self.seed, self.stage.name))
         self._by_id = {task.task_id: task for task in (*self.tasks, *self.held_out)}
         self._kept = Kept(self.folder, self.world.rank)
+        self._validated = Kept(self.folder, self.world.rank, "validation")
 
     def __enter__(self) -> RlvrSource:
         arena, enter = self.arena, self._exits.enter_context
@@ -202,27 +204,44 @@ class RlvrSource:
         trajectory, task = episode.trajectory, self._by_id[episode.task_id]
         return replace(episode, flags=flags(task, trajectory.outcome.patch, trajectory.turns))
 
-    def validate(self) -> dict[str, Any]:
-        """The resolved rate on the held-out tasks, one greedy attempt at each; nothing where there are none."""
+    def validate(self, step: int) -> dict[str, Any]:
+        """The resolved rate on the held-out tasks, one greedy attempt at each; nothing where there are none.
+
+        What is on disk of them, after so many updates, is not made again.
+        """
         if not self.held_out:
             return {}
-        words = list(self.world.shared(self.held_out, self._greedy, for_long=True))
-        scored = [word == RESOLVED for word in words if word != "infrastructure"]
-        lost, bound = len(words) - len(scored), self.stage.max_unscored
-        refuse_unscored(lost, len(words), bound, "attempts at the validation tasks")
+        on_disk = self.world.agreed(self._validated.take_up(step)[0] if self.world.leads else {})
+        attempt = partial(self._greedy, step, on_disk)
+        made = list(self.world.shared(range(len(self.held_out)), attempt, for_long=True))
+        if self.world.leads:
+            self._told.validated(step, made)
+        scored = [one.trajectory.outcome.resolved for one in made if one.trajectory.outcome.resolved is not None]
+        lost, bound = len(made) - len(scored), self.stage.max_unscored
+        refuse_unscored(lost, len(made), bound, "attempts at the validation tasks")
         rate = wilson(sum(scored) / len(scored), len(scored))
         return {"resolved": rate.value, "resolved_interval": [rate.low, rate.high], "resolved_n": len(scored)}
 
-    def _greedy(self, tasks: Sequence[Task]) -> list[str]:
-        """What became of an attempt at each, in no order."""
+    def _greedy(self, step: int, on_disk: Mapping[int, Episode], places: Sequence[int]) -> list[Episode]:
+        """An attempt at each of these held-out tasks, judged, in no order; None is said of what was lost."""
         policy = self._timed(replace(self.newest, temperature=0.0))
-        jobs = [Job(task, 0) for task in tasks]
-        made = list[Episode]()
-        with bar("validation: attempts", len(jobs)) as tick:
-            for episode in self._attempts(policy, jobs, seed_of(self.seed, "validation"), self._take):
+        made = [on_disk[place] for place in places if place in on_disk]
+        jobs = [Job(self.held_out[place], place) for place in places if place not in on_disk]
+        for episode in made:
+            self._take(episode)
+
+        def ended(episode: Episode) -> None:
+            with self._lock:
+                self._validated.add(step, episode)
+            self._take(episode)
+
+        with bar("validation: attempts", len(places), len(made)) as tick:
+            for episode in self._attempts(policy, jobs, seed_of(self.seed, "validation"), ended):
                 made.append(episode)
                 tick(len(made), "")
-        return [result(one.end, one.trajectory.outcome.patch, self._judging.verdict(one)) for one in made]
+        words = [result(one.end, one.trajectory.outcome.patch, self._judging.verdict(one)) for one in made]
+        lost = "infrastructure"
+        return [one.judged(None if word == lost else word == RESOLVED) for one, word in zip(made, words, strict=True)]
 
     def _timed(self, policy: EnginePolicy) -> _Timed:
         return _Timed(policy, take_device if self.world.size > 1 else lambda: None)
