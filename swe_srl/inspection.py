@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from swe_srl.actions import canonical, is_target, render_completion
 from swe_srl.errors import DataError
 from swe_srl.evaluate.floors import policies
 from swe_srl.ingest import open_data
-from swe_srl.live_view import executed_cells
+from swe_srl.live_view import executed_cells, shortened
 from swe_srl.prompts import SYSTEM_PROMPTS
 from swe_srl.rewards import similarity
 from swe_srl.runs import read_rows
@@ -116,7 +116,7 @@ def run_groups(run: Path, update: int | None) -> View:
     """The groups of one update: each sample's action, reward and why. Without a number: which there are."""
     if update is None:
         return _updates(run)
-    rows = rollout_rows(run, update)
+    rows = _with_turns(run, update, rollout_rows(run, update))
     groups: dict[tuple[str, int, str], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         groups[row["stage"], row["draw"], row["step_id"]].append(row)
@@ -126,20 +126,74 @@ def run_groups(run: Path, update: int | None) -> View:
     for (stage, draw, step_id), samples in groups.items():
         live = "" if samples[0]["live"] else "  (dropped: the rewards do not differ)"
         went = f"  (went on by: {samples[0]['went']})" if "went" in samples[0] else ""
-        table = Table("reward", "format error", "answer", title=f"{stage}, draw {draw}: {escape(step_id)}{live}{went}")
-        for name in ("what it printed", "what it changed") if executed else ():
-            table.add_column(name)
-        expert = next((row["expert_executed"] for row in samples if "expert_executed" in row), None)
-        gone = "(its data is no longer there)" if "#" in step_id else "(many turns: answers to a trajectory, or a task)"
-        told = escape(experts.get(step_id, gone))
-        table.add_row("expert", "", told, *_executed(expert, executed), style="green")
-        for row in sorted(samples, key=lambda row: -(row["reward"] or 0)):
-            reward = "none" if row["reward"] is None else f"{row['reward']:.3f}"
-            cells = (reward, row["format_error"] or "", escape(row["text"]))
-            table.add_row(*cells, *_executed(row.get("executed"), executed))
-        parts.append(table)
+        title = f"{stage}, draw {draw}: {escape(step_id)}{live}{went}"
+        of_turns = "turn" in samples[0]
+        shown = _attempts(samples, title) if of_turns else _answers(samples, title, experts.get(step_id), executed)
+        parts.append(shown)
     found = [{**row, "expert": experts.get(row["step_id"])} for row in rows]
     return {"run": str(run), "update": update, "rows": found}, Group(*parts)
+
+
+def _answers(samples: Sequence[dict[str, Any]], title: str, expert: str | None, executed: bool) -> Table:
+    """Answers to one step, the expert's first."""
+    table = Table("reward", "format error", "answer", title=title)
+    for name in ("what it printed", "what it changed") if executed else ():
+        table.add_column(name)
+    did = next((row["expert_executed"] for row in samples if "expert_executed" in row), None)
+    told = escape(expert or "(its data is no longer there)")
+    table.add_row("expert", "", told, *_executed(did, executed), style="green")
+    for row in sorted(samples, key=_best_first):
+        table.add_row(*_scored(row), escape(row["text"]), *_executed(row.get("executed"), executed))
+    return table
+
+
+def _attempts(turns: Sequence[dict[str, Any]], title: str) -> Table:
+    """Whole attempts, or passes over an expert's trajectory, turn by turn."""
+    seen = any("observation" in row for row in turns)
+    table = Table("attempt", "turn", "reward", "format error", title=title)
+    for name in (*(["after it had seen"] if seen else []), "answer"):
+        table.add_column(name)
+    for row in sorted(turns, key=_best_first):
+        who, before = str(row["episode"]), shortened(row.get("observation") or "(nothing)")
+        if row["turn"] == 1:
+            who, before = f"{who}: {row['end']}" if seen else who, "(the issue)"
+            table.add_section()
+        cells = [escape(before)] if seen else []
+        table.add_row(who, str(row["turn"]), *_scored(row), *cells, escape(row["text"]))
+    return table
+
+
+def _best_first(row: Mapping[str, Any]) -> float:
+    return -(row["reward"] or 0)
+
+
+def _scored(row: Mapping[str, Any]) -> tuple[str, str]:
+    return "none" if row["reward"] is None else f"{row['reward']:.3f}", row["format_error"] or ""
+
+
+def _with_turns(run: Path, update: int, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of attempts with their turn, from 1; and, where the attempts are kept, what it was asked after.
+
+    A step's attempts are kept in the order of their rows (`train/kept.py`).
+    """
+    attempts: dict[tuple[str, int, int], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        if "episode" in row:
+            attempts[row["stage"], row["draw"], row["episode"]].append(row)
+    kept = {stage: _episodes(run, stage, update) for stage in {stage for stage, _, _ in attempts}}
+    for (stage, _, _), turns in attempts.items():
+        episode = next(kept[stage], None)
+        for number, row in enumerate(turns, 1):
+            row["turn"] = number
+            if episode is not None:
+                before = episode["turns"][number - 2]["observation"] if number > 1 else None
+                row |= {"end": episode["end"], "observation": before}
+    return list(rows)
+
+
+def _episodes(run: Path, stage: str, update: int) -> Iterator[dict[str, Any]]:
+    file = run / "stages" / stage / "rollouts" / f"episodes_{update}.jsonl.zst"
+    return iter(read_rows(file) if file.exists() else [])
 
 
 def rollout_rows(run: Path, update: int) -> list[dict[str, Any]]:

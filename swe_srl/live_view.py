@@ -137,7 +137,7 @@ def side_by_side(step: Step, shown: Sequence[Shown], settings: Settings, *, full
         lines = None if full else CELL_LINES
         printed, changed = ("", "") if one.branch is None else executed_cells(executed(one.branch), lines)
         style = "green" if who.startswith("expert") else ""
-        cells = (who, score, _shortened(command, None if full else COMMAND_LINES), printed, changed)
+        cells = (who, score, shortened(command, None if full else COMMAND_LINES), printed, changed)
         table.add_row(*(Text(readable(cell)) for cell in cells), style=style)
     return Group(Panel(escape(step.trajectory.issue), title="issue"), table)
 
@@ -149,10 +149,10 @@ def executed_cells(executed: Mapping[str, Any], lines: int | None = CELL_LINES) 
         return f"lost: {executed['error']}", ""
     took = f"{executed['seconds']:.1f} s" if "seconds" in executed else ""  # a training's rows have no clock
     told = ", ".join(part for part in (_ended(executed), took) if part)
-    body = "\n".join((_shortened(printed, lines) or "(nothing)", *([f"[{told}]"] if told else [])))
+    body = "\n".join((shortened(printed, lines) or "(nothing)", *([f"[{told}]"] if told else [])))
     if executed["changes"] is None:
         return body, f"not known: {executed['error']}"
-    return body, _shortened(_without_heads(executed["changes"]), lines) or "(nothing)"
+    return body, shortened(_without_heads(executed["changes"]), lines) or "(nothing)"
 
 
 def _ended(executed: Mapping[str, Any]) -> str:
@@ -191,7 +191,7 @@ def _without_heads(patch: str) -> str:
     return "\n".join(lines)
 
 
-def _shortened(text: str, lines: int | None) -> str:
+def shortened(text: str, lines: int | None = CELL_LINES) -> str:
     """The first and the last lines: an error begins with what was run, and ends with what it is."""
     rows = text.strip("\n").split("\n")
     if lines is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import itertools
 import multiprocessing
 import shutil
@@ -18,12 +19,14 @@ import pytest
 import torch
 from kill_resume import Point, killer
 from made import bash, make_qwen2, tiny_config, write_logs
+from rich.console import Console
 from test_gradient import BOUND, LARGE, SMALL, backward, gap, plain_log_probs
 
 from swe_srl import progress
 from swe_srl.data import load_dataset
 from swe_srl.episodes import Cost, End, Episode, as_trajectory
 from swe_srl.errors import ConfigError, TrainingError
+from swe_srl.inspection import run_groups
 from swe_srl.runs import read_events, read_rows
 from swe_srl.train.ahead import Ahead
 from swe_srl.train.arena import Tasks
@@ -412,6 +415,24 @@ def test_a_training_from_attempts(left_alone: Path) -> None:
     lineage = orjson.loads((folder / "checkpoints" / "best" / "trained_on.json").read_bytes())
     assert lineage["instances"] == ["alpha__1", "beta__1"]
     assert lineage["stages"] == ["warm", "rlvr"]
+
+
+def test_inspect_shows_attempts_turn_by_turn(left_alone: Path) -> None:
+    found, shown = run_groups(left_alone, 1)
+    made = read_rows(left_alone / "stages" / "1-rlvr" / "rollouts" / "episodes_1.jsonl.zst")
+    asked = {(row["draw"] * 4 + row["episode"], row["turn"]): row for row in found["rows"]}
+    assert len(asked) == len(found["rows"])
+    for one in made:
+        before = None
+        for number, (turn, answer) in enumerate(zip(one["turns"], one["completions"], strict=True), 1):
+            row = asked[one["sample"], number]
+            assert (row["text"], row["observation"], row["end"]) == (answer["text"], before, one["end"])
+            before = turn["observation"]
+    written = io.StringIO()
+    Console(width=140, file=written).print(shown)
+    text = written.getvalue()
+    for words in ("attempt", "after it had seen", "(the issue)", "0: submitted"):
+        assert words in text
 
 
 def test_what_is_said_of_other_prompts_and_of_a_validation(
