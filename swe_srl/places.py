@@ -7,7 +7,7 @@ with placed(config.sandbox, tasks) as place:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -118,6 +118,19 @@ def told(place: Place, run: Run) -> Iterator[Callable[[], None]]:
         yield tell
     finally:
         _event(place, run)
+
+
+def together(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The rows of several processes' places as one: what each counts is summed."""
+    found: dict[str, Any] = {}
+    for row in rows:
+        for name, value in row.items():
+            old = found.get(name)
+            if isinstance(value, dict):
+                found[name] = together([old or {}, value])
+            else:
+                found[name] = value if old is None else round(old + value, 2)
+    return found
 
 
 def _event(place: Place, run: Run) -> None:

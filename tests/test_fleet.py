@@ -30,7 +30,7 @@ from swe_srl.evaluate.grading import grade
 from swe_srl.fleet import Fleet, reach
 from swe_srl.fleet.trees import Packed
 from swe_srl.loading import check
-from swe_srl.places import patient, placed
+from swe_srl.places import patient, placed, together
 from swe_srl.policies import State
 from swe_srl.replay import replay
 from swe_srl.rollout import Job, rollout
@@ -159,6 +159,19 @@ def test_which_cluster_is_no_part_of_a_run() -> None:
 def test_this_machine_is_a_place_without_rows() -> None:
     with placed(Spread(kind="local")) as place:
         assert (place.kind, place.words, place.row()) == ("local", "", {})
+
+
+def test_what_several_processes_see_is_summed() -> None:
+    def row(name: str, **open: int) -> dict[str, Any]:
+        nodes = {name: {"open": open, "closed": {}, "lost": 1, "per_minute": 0.1}}
+        return {"time/fleet/nodes": nodes, "time/fleet/open": sum(open.values())}
+
+    found = together([row("here", attempts=2), row("here", attempts=1, grading=1), row("there", grading=4)])
+    assert found["time/fleet/open"] == 8
+    here, there = found["time/fleet/nodes"].values()
+    assert here == {"open": {"attempts": 3, "grading": 1}, "closed": {}, "lost": 2, "per_minute": 0.2}
+    assert there["open"] == {"grading": 4}
+    assert together([{}, {}]) == {}
 
 
 # ------------------------------------------------------------------------------------------------- a cluster

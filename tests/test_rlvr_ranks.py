@@ -10,6 +10,7 @@ import orjson
 import pytest
 import tomli_w
 import torch
+from cluster import cluster
 from kill_resume import Point
 from safetensors.torch import load_file
 from test_distributed import BOUND, TESTS, gaps, torchrun
@@ -222,6 +223,30 @@ def test_a_lag_is_refused_by_name(warm: str, tmp_path: Path) -> None:
     config = written(tmp_path, warm, stage={"max_lag": 1, "sampler_weight_cap": 2.0})
     said = torchrun(2, "-m", "swe_srl", "train", str(config), fails=True)
     assert said.count("stage 'rlvr': batches are drawn while updates run (max_lag > 0) in one process") == 1
+
+
+@pytest.mark.slow
+def test_ranks_share_a_fleet(warm: str, tmp_path: Path) -> None:
+    """Sandboxes and graders of both on the nodes of a Ray cluster; their rooms are told together."""
+    with cluster(nodes=2, slots=4) as found:
+        sandbox = {"kind": "runc", "fleet": "ray", "ray_address": found.address}
+        config = written(tmp_path, warm, stage={"metric": "resolved", "steps": 2}, sandbox=sandbox)
+        said = torchrun(2, "-m", "swe_srl", "train", str(config), f"sandbox.ray_address={found.address}")
+        assert "up to 8 sandboxes of kind runc at a time" in said
+        run = tmp_path / "run"
+        looked_at(run, 2)
+        for row in steps(run):
+            closed = [one["closed"].get("attempts", 0) for one in row["time/fleet/nodes"].values()]
+            assert sum(closed) >= row["rlvr/episodes"]  # of both ranks, from the run's beginning
+            assert row["time/fleet/lost"] == 0
+        more = torchrun(
+            2,
+            *("-m", "swe_srl", "train", str(config), f"sandbox.ray_address={found.address}"),
+            *(f"run={tmp_path / 'more'}", "rollout.workers=7"),
+            fails=True,
+        )
+        told = "each of 2 ranks keeps up to 9 sandboxes of the fleet (rollout.workers + grade.workers), and its nodes"
+        assert more.count(told) == 1
 
 
 # --------------------------------------------------------------------------------------------- waiting

@@ -31,7 +31,7 @@ from swe_srl.evaluate.hacking import flags
 from swe_srl.evaluate.judging import Judging
 from swe_srl.evaluate.outcomes import RESOLVED, result
 from swe_srl.evaluate.rates import wilson
-from swe_srl.places import Place, patient, placed
+from swe_srl.places import Place, patient, placed, together
 from swe_srl.policies import State, seed_of
 from swe_srl.policies.engine import EnginePolicy
 from swe_srl.progress import bar
@@ -179,6 +179,7 @@ class RlvrSource:
     def settle(self, draw: Draw, step: int) -> dict[str, Any]:
         """Note what step `step` learns from, and with which rewards; what its event tells of the episodes."""
         found = self._made.pop(step - 1)
+        places = self.world.gather(self._place.row())
         if not self.world.leads:
             return {}
         seen = {number: group for group in draw.seen for number in self._numbers(group.draw)}
@@ -196,7 +197,7 @@ class RlvrSource:
             "time/generation": found.policy.seconds,
             "time/sandboxes": sum(cost.sandbox_s for episode, _, _ in made for cost in episode.costs),
             "time/waited_for_grading": found.waited_s,
-            **self._place.row(),
+            **together(places),
         }
 
     def _flagged(self, episode: Episode) -> Episode:
